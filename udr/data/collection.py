@@ -58,10 +58,11 @@ def rows_digest(rows: Iterable[Row], start: bytes = b"") -> str:
 
 @dataclass(frozen=True, slots=True)
 class TaskFolder:
-    """A task and the folder that holds its splits."""
+    """A task, the folder that holds its splits, and its family, which another task's folder may describe."""
 
     task: Task
     path: Path
+    family: TaskFamily
 
     def files(self, split: str) -> list[Path]:
         """Return the files of a split; a valid task folder has one."""
@@ -118,23 +119,23 @@ def open_collection(root: Path, names: Sequence[str] | None = None) -> Collectio
         raise ConfigError(f"{root}: is a file, not a folder of tasks; make a task of it with: {command}")
     if not root.is_dir():
         raise ConfigError(f"{root}: no such folder of tasks; udr init makes one of a table")
-    folders: dict[str, TaskFolder] = {}
+    found: dict[str, tuple[Task, Path]] = {}
     for path in task_files(root):
         task = parse_task(read_toml(path), path)
         if task.name not in (names_of := folder_names(path.parent)):
             raise DataError(f"is {task.name!r}, but the folder is named {names_of[0]!r}", path=path, field="name")
-        if task.name in folders:
-            raise DataError(f"{task.name!r} is also in {folders[task.name].path}", path=path, field="name")
-        folders[task.name] = TaskFolder(task, path.parent)
-    if not folders:
+        if task.name in found:
+            raise DataError(f"{task.name!r} is also in {found[task.name][1]}", path=path, field="name")
+        found[task.name] = task, path.parent
+    if not found:
         raise ConfigError(f"{root}: contains no task.toml, at most two folders deep")
-    names = sorted(folders) if names is None else names
+    names = sorted(found) if names is None else names
     for name in names:
-        if name not in folders:
-            raise UnknownTaskError(f"unknown task {name!r}; the tasks are {', '.join(sorted(folders))}")
-    tasks = {name: folders[name] for name in names}
-    families = _families(folders.values())
-    return Collection(root, tasks, {folder.task.family: families[folder.task.family] for folder in tasks.values()})
+        if name not in found:
+            raise UnknownTaskError(f"unknown task {name!r}; the tasks are {', '.join(sorted(found))}")
+    families = _families(found.values())
+    tasks = {name: TaskFolder(*found[name], families[found[name][0].family]) for name in names}
+    return Collection(root, tasks, {folder.family.name: folder.family for folder in tasks.values()})
 
 
 def task_files(root: Path) -> Iterator[Path]:
@@ -151,11 +152,11 @@ def folder_names(folder: Path) -> tuple[str, str]:
     return Path(os.path.abspath(folder)).name, folder.resolve().name
 
 
-def _families(folders: Iterable[TaskFolder]) -> dict[str, TaskFamily]:
+def _families(found: Iterable[tuple[Task, Path]]) -> dict[str, TaskFamily]:
     """Return the families by name: each by the ``family.toml`` beside one of its tasks, whichever has one."""
     families, paths = dict[str, TaskFamily](), dict[str, Path]()
-    for folder in folders:
-        name, path = folder.task.family, folder.path.parent / "family.toml"
+    for task, folder in found:
+        name, path = task.family, folder.parent / "family.toml"
         if not path.is_file():
             families.setdefault(name, TaskFamily(name, name.replace("_", " ").replace("-", " ")))
             continue

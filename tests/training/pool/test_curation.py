@@ -1,6 +1,7 @@
 """Curating a pool: which rows go, what is written, and which files of scores are refused."""
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from udr.data import open_collection, parse_task
 from udr.errors import ConfigError, DataError, VerificationError
 from udr.files import read_text
 from udr.types import Row
-from udr_training.pool import Score, choose, read_scores, write_scores
+from udr_training.pool import Choice, Score, choose, read_scores, write_curated, write_scores
 
 ROWS = [Row(id=f"r{number}", input={"text": f"day {number}"}, target="glad") for number in range(5)]
 
@@ -103,6 +104,22 @@ def test_the_commands_score_a_pool_and_write_a_new_one(
     ]
     assert before == {path: path.read_bytes() for path in (place / "tasks").rglob("*.*")}
     assert main(line) == 2 and "exists; name another file, or remove it" in capsys.readouterr().err
+
+
+def test_a_new_collection_has_the_family_that_another_folder_describes(tmp_path: Path) -> None:
+    """Its queries of the whole family read the same instruction."""
+    tasks, row = tmp_path / "tasks", {"id": "a", "input": {"text": "a day"}, "target": "glad"}
+    for place, name in (("one", "others"), ("two", "notes")):
+        write_task(tmp_path / place, {**NOTES, "name": name}, train=[row])
+        shutil.copytree(tmp_path / place / "mood", tasks / place)
+    (tasks / "one" / "family.toml").write_text('instruction = "Say \\"how\\" it feels."\n')
+    before = open_collection(tasks)
+    folder = before.tasks["notes"]
+
+    written = write_curated(folder, Choice(tuple(folder.rows("train")), ()), tmp_path / "new")
+
+    assert open_collection(tmp_path / "new").families == before.families == {"mood": folder.family}
+    assert (folder.family.instruction, written.name) == ('Say "how" it feels.', "notes")
 
 
 def test_scores_are_read_as_they_were_written(place: Path, tmp_path: Path) -> None:

@@ -93,7 +93,7 @@ def _reason(score: Score, position: int) -> str:
 def write_curated(folder: TaskFolder, choice: Choice, out: Path) -> Path:
     """Write a collection with the kept rows of a task, and return the task's folder in it.
 
-    The task's and the family's description, and the rows of validation and test, are copied as they are.
+    The task's description, and the rows of validation and test, are copied as they are; so is the family's instruction.
 
     Raises:
         ConfigError: ``out`` exists.

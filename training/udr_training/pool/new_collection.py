@@ -6,6 +6,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
+import tomli_w
+
 from udr.data import TaskFolder
 from udr.files import refuse_existing, whole_folder
 from udr.types import Json
@@ -17,7 +19,8 @@ _COPIED = ("validation", "test")
 def new_collection(folder: TaskFolder, out: Path) -> Iterator[Path]:
     """Yield the folder of a task in a new collection, to which the body adds the pool; it appears if the body succeeds.
 
-    The task's and the family's description, and the rows of validation and test, are copied as they are.
+    The task's description, and the rows of validation and test, are copied as they are; the family keeps its
+    instruction, whichever folder describes it.
 
     Raises:
         ConfigError: ``out`` exists.
@@ -27,11 +30,9 @@ def new_collection(folder: TaskFolder, out: Path) -> Iterator[Path]:
     with whole_folder(out) as staging:
         target = staging / task_path(folder)
         target.mkdir(parents=True)
-        family = folder.path.parent / "family.toml"
         for path in (folder.path / "task.toml", *(path for split in _COPIED for path in folder.files(split))):
             shutil.copyfile(path, target / path.name)
-        if family.is_file():
-            shutil.copyfile(family, target.parent / family.name)
+        (target.parent / "family.toml").write_text(tomli_w.dumps({"instruction": folder.family.instruction}), "utf-8")
         yield target
 
 
