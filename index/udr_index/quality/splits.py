@@ -36,14 +36,22 @@ class Tasks:
 def open_tasks(root: Path, names: Sequence[str] | None = None) -> Tasks:
     """Open each task of a collection, a family's folder or a task's folder by itself; without names, all tasks.
 
+    An error of several together, such as two instructions of a family, is that of the one beside the file that it
+    names, else of the first.
+
     Raises:
+        DataError: a task of a folder on a remote store is invalid.
         UnknownTaskError: a name is not among the tasks.
         ConfigError: there is no task at all.
     """
+    together: DataError | None = None
     try:
         collection = open_collection(root, names)
-    except DataError:
+    except DataError as error:
         folders, errors = _open_one_by_one(root)
+        if not folders and not errors:
+            raise
+        together = None if errors else error
     else:
         folders, errors = dict(collection.tasks), {}
     known = sorted({*folders, *errors})
@@ -51,6 +59,9 @@ def open_tasks(root: Path, names: Sequence[str] | None = None) -> Tasks:
         if name not in known:
             raise UnknownTaskError(f"unknown task {name!r}; the tasks are {', '.join(known)}")
     wanted = known if names is None else sorted(set(names))
+    if together is not None:
+        place = together.path and together.path.parent
+        errors[next((name for name in wanted if folders[name].path.parent == place), wanted[0])] = together
     return Tasks(
         {name: folders[name] for name in wanted if name in folders},
         {name: errors[name] for name in wanted if name in errors},

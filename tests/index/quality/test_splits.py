@@ -7,7 +7,8 @@ import pytest
 
 from tests.fakes import NOTES, QUESTIONS, write_collection, write_task
 from tests.index.quality.conftest import notes, report
-from udr.errors import UnknownTaskError
+from udr.data import open_collection
+from udr.errors import DataError, UnknownTaskError
 from udr_index.quality import MAX_ERRORS, Finding, Kind, open_tasks
 
 
@@ -47,6 +48,24 @@ def test_unreadable_tasks_go_by_their_folders(root: Path, file: str, text: str, 
     findings = unreadable(root)
     assert [finding.task for finding in findings] == list(tasks.errors)
     assert all(message in finding.message and "\n" not in finding.message for finding in findings)
+
+
+def test_what_only_shows_between_tasks_is_found(root: Path) -> None:
+    """No other command opens such a collection."""
+    write_task(root, {**QUESTIONS, "name": "others"}, train=notes("x"))
+    (root / "more").mkdir()
+    shutil.move(root / "topic" / "others", root / "more" / "others")
+    for folder, text in (("topic", "Ask."), ("more", "Tell.")):
+        (root / folder / "family.toml").write_text(f'instruction = "{text}"\n')
+    with pytest.raises(DataError) as refused:
+        open_collection(root)
+
+    (finding,) = [finding for finding in unreadable(root) if finding.split is None]
+
+    assert (finding.task, finding.message) == ("questions", str(refused.value))
+    assert "family 'topic' has another instruction in" in finding.message
+    # Of other tasks that are named, every command says so, too.
+    assert [finding.task for finding in unreadable(root, "notes")] == ["notes"]
 
 
 def test_only_named_tasks_are_checked(root: Path) -> None:
