@@ -10,6 +10,8 @@ import pytest
 
 from tests.tiny_models import save_encoder
 from tests.udr.models.test_tokenizer import save_word_tokenizer
+from tests.udr.store.test_version import rewrite_manifest
+from udr import Retriever, Row
 from udr.cli import main
 from udr.models import SentenceEncoder, load_tokenizer
 from udr.store import open_version, read_current
@@ -133,6 +135,26 @@ def test_verify_compares_vectors_with_the_encoder(
     assert err == f"udr: error: {real}: damaged, 3 findings\n"
     assert main(["index", "verify", str(real), "--sample", "0"]) == 0
     assert main(["index", "verify", str(real), "--sample", "-5"]) == 2
+
+
+@pytest.mark.parametrize("options", [[], ["--sample", "0"]])
+def test_verify_tells_whether_an_index_of_another_wording_is_intact(
+    real: Path, options: list[str], capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    with Retriever.open(real) as retriever:
+        retriever.put("notes", Row(id="new", input={"text": "a new day"}, target="glad"))
+    rewrite_manifest(real, wording="0123456789abcdef")
+    command = ["index", "verify", str(real), *options]
+
+    assert main(command) == 0
+    assert capsys.readouterr().out == f"{real}: intact\n"
+    assert "only checksums are compared, not vectors" in caplog.text and "wording 0123456789abcdef" in caplog.text
+    assert run(capsys, "verify", real, *options, "--json") == {"whole": True, "findings": []}
+
+    log = real / "live" / "log"
+    log.write_bytes(log.read_bytes().replace(b"a new day", b"a bad day"))
+    assert main(command) == 3
+    assert capsys.readouterr().out.startswith("live/log: ")
 
 
 def test_verify_prints_a_line_per_finding(copy: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,13 +1,20 @@
 """The command ``udr index verify``."""
 
+import logging
 from dataclasses import asdict
-from typing import Annotated
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from udr.cli import AllowHub, AsJson, IndexDir, print_json, print_text, refuse_unused
-from udr.errors import VerificationError
+from udr.errors import ArtifactError, VerificationError
 from udr_index.plural import counted
+
+if TYPE_CHECKING:
+    from udr.store import IndexVersion
+
+_LOG = logging.getLogger(__name__)
 
 
 def verify(
@@ -20,9 +27,10 @@ def verify(
 ) -> None:
     """Compare every file with its checksum, and a sample of the vectors with the encoder's output.
 
-    Prints one line per finding. The exit status is 3 if there is any.
+    Prints one line per finding. The exit status is 3 if there is any. Vectors of an index that an older udr made, which
+    read texts in another wording, are not compared.
     """
-    from udr.store import local_index, open_version, read_current
+    from udr.store import local_index, read_current
     from udr.store import verify as check
     from udr_index.versions.live import verify_log
 
@@ -33,13 +41,13 @@ def verify(
         # Says that there is none.
         read_current(index)
     findings = check(index)
-    findings += verify_log(index, None if findings else open_version(index))
     # Rows and vectors of damaged files are not worth comparing.
-    if sample and not findings:
+    version = None if findings else _readable(index)
+    findings += verify_log(index, version)
+    if sample and version is not None and not findings:
         from udr.store import named_encoder
         from udr_index.versions import compare_vectors
 
-        version = open_version(index)
         findings = list(compare_vectors(version, named_encoder(version, allow_hub=allow_hub), sample))
     if as_json:
         print_json({"whole": not findings, "findings": [asdict(finding) for finding in findings]})
@@ -50,3 +58,16 @@ def verify(
         raise VerificationError(f"{index}: damaged, {counted(len(findings), 'finding')}")
     if not as_json:
         print_text(f"{index}: intact")
+
+
+def _readable(index: Path) -> "IndexVersion | None":
+    """Return the current version; None, with a warning, if this udr would word its texts otherwise."""
+    from udr.store import open_version, read_current, read_manifest, refuse_wording, version_path
+
+    folder = version_path(index, read_current(index))
+    try:
+        refuse_wording(read_manifest(folder), folder)
+    except ArtifactError as error:
+        _LOG.warning("only checksums are compared, not vectors: %s", error)
+        return None
+    return open_version(index, folder.name)
