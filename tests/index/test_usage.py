@@ -2,6 +2,7 @@
 
 import json
 import shlex
+import time
 from contextlib import closing
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from udr.cli import main
 from udr.errors import ArtifactError
 from udr.store.usage import Count, PromptOutcome, ShownPrompt, TaskTotal, Told, Usage, UsageLevel
 from udr_index.build import BuildConfig, build
-from udr_index.versions.live import compact, task_usage, usage
+from udr_index.versions.live import TaskUsage, compact, task_usage, usage
 
 
 def told(ids: str, score: float) -> Told:
@@ -61,15 +62,36 @@ def test_what_was_written_lately_had_no_chance(copy: Path) -> None:
     )
     # 60 were retrieved of 5 rows in 100 seconds, 54 of them in the first 90; 30 in half the time.
     assert found.remove == ["old", "built"]
+
+
+@pytest.mark.parametrize("prompts", [0, 1])
+def test_what_was_written_and_forgotten_is_as_new(copy: Path, prompts: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A day of counting, then a new row; also if nothing but retrieval was counted."""
+    now, day = time.time(), 86_400.0
+    monkeypatch.setattr(time, "time", lambda: now)
     with closing(Usage(copy)) as counted:
         counted.retrieved([("notes", "n00")] * 500)
+        for _ in range(prompts):
+            counted.prompt("notes", ["n00"])
+    now += day
     with Retriever.open(copy, encoder=HashEncoder()) as retriever:
         retriever.put("notes", Row(id="-5", input={"text": "a fine day"}, target="glad"))
+    now += 60
+
+    def notes() -> TaskUsage:
+        return next(task for task in usage(copy) if task.task == "notes")
+
     for _ in range(2):
-        notes = next(task for task in usage(copy) if task.task == "notes")
-        assert (notes.rows, len(notes.remove), "-5" in notes.never_shown, "-5" in notes.remove) == (21, 19, True, False)
-        # In the version, it is as new.
+        found = notes()
+        assert (found.rows, len(found.remove), "-5" in found.never_shown, "-5" in found.remove) == (21, 19, True, False)
+        assert (found.since, found.prompts) == (now - day - 60, prompts)
         compact(copy, HashEncoder())
+    # From then on, no row's time is known.
+    compact(copy, HashEncoder(), forget=True)
+    assert notes().remove == []
+    compact(copy, HashEncoder())
+    now += day
+    assert "-5" in notes().remove and len(notes().remove) == 20
 
 
 def test_the_printed_command_removes_ids_that_start_with_a_dash(copy: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -54,18 +54,21 @@ class Overlay:
         position: the position of the last write; 0 before the first.
         tasks: what they leave, by task.
         receipts: of clients' keys, oldest first.
+        forgotten: as in ``Write``, the last time.
     """
 
     position: int = 0
     tasks: Mapping[str, TaskWrites] = field(default_factory=dict)
     receipts: Mapping[str, Receipt] = field(default_factory=dict)
+    forgotten: float = 0.0
 
     def after(self, writes: Sequence[tuple[int, Write]], position: int | None = None) -> "Overlay":
         """Return the overlay after more writes, each with its position; ``position`` is that of the last one."""
         rows, deleted = dict[str, dict[str, Stored]](), dict[str, dict[str, int]]()
-        receipts, tasks = dict(self.receipts), dict(self.tasks)
+        receipts, tasks, forgotten = dict(self.receipts), dict(self.tasks), self.forgotten
         for at, write in writes:
             receipts |= {receipt.key: receipt for receipt in write.receipts}
+            forgotten = max(forgotten, write.forgotten)
             if not (write.rows or write.deleted):
                 continue
             if write.task not in rows:
@@ -83,12 +86,14 @@ class Overlay:
             del receipts[key]
         tasks |= {task: TaskWrites(rows[task], deleted[task]) for task in rows}
         last = writes[-1][0] if writes else self.position
-        return replace(self, position=last if position is None else position, tasks=tasks, receipts=receipts)
+        position = last if position is None else position
+        return replace(self, position=position, tasks=tasks, receipts=receipts, forgotten=forgotten)
 
     def net(self) -> Iterator[tuple[int, Write]]:
         """Yield writes that leave the same, in the order of their positions.
 
-        All receipts are in one at the overlay's position, which has neither rows nor a task if nothing else is there.
+        All receipts, and ``forgotten``, are in one at the overlay's position, which has neither rows nor a task if
+        nothing else is there.
         """
         found: dict[int, list[tuple[str, Stored | str]]] = {}
         for task, writes in self.tasks.items():
@@ -96,7 +101,7 @@ class Overlay:
                 found.setdefault(stored.position, []).append((task, stored))
             for id, position in writes.deleted.items():
                 found.setdefault(position, []).append((task, id))
-        if self.receipts:
+        if self.receipts or self.forgotten:
             found.setdefault(self.position, [])
         for position in sorted(found):
             items = found[position]
@@ -117,5 +122,6 @@ class Overlay:
                     wording=first.wording if first else "",
                     seconds=first.seconds if first else 0.0,
                     receipts=tuple(self.receipts.values()) if position == self.position else (),
+                    forgotten=self.forgotten if position == self.position else 0.0,
                 ),
             )

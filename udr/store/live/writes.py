@@ -50,6 +50,7 @@ class Write:
         wording: the ``demonstration_wording`` of what both read; empty if an older udr wrote it.
         seconds: when it was written, since 1970.
         receipts: of the client's key, if it sent one; and of earlier ones, in a log that was rewritten.
+        forgotten: when rows were last dropped from the log as a version has them, in seconds since 1970; 0 if never.
     """
 
     task: str
@@ -62,6 +63,7 @@ class Write:
     wording: str = ""
     seconds: float = 0.0
     receipts: Sequence[Receipt] = ()
+    forgotten: float = 0.0
 
     def to_bytes(self) -> bytes:
         """Return the write as a record's content: a line of JSON, and the vectors."""
@@ -75,6 +77,8 @@ class Write:
             keys["deleted"] = list(self.deleted)
         if self.receipts:
             keys["receipts"] = [[one.key, one.digest, list(one.created), list(one.found)] for one in self.receipts]
+        if self.forgotten:
+            keys["forgotten"] = self.forgotten
         line = json.dumps(keys, ensure_ascii=False, separators=(",", ":"))
         return line.encode() + b"\n" + np.ascontiguousarray(self.vectors, "<f4").tobytes()
 
@@ -100,6 +104,7 @@ class Write:
                 wording=keys.get("wording", ""),
                 seconds=keys["seconds"],
                 receipts=tuple(_receipt(*values) for values in keys.get("receipts", ())),
+                forgotten=keys.get("forgotten", 0.0),
             )
         except KeyError as error:
             raise DamagedRecordError(f"it has no key {error}") from error
@@ -114,7 +119,7 @@ class Write:
         names = (self.task, self.encoder, self.tokenizer or "", self.wording)
         if not all(isinstance(name, str) for name in names) or not _are_texts(self.deleted):
             return "its task, encoder, tokenizer, wording and deleted ids must be texts"
-        if not _is_time(self.seconds):
+        if not _is_time(self.seconds) or not _is_time(self.forgotten):
             return "its time must be a number"
         if len(self.tokens) != len(self.rows) or not all(_is_count(count) for count in self.tokens):
             return "its numbers of tokens must be whole numbers, one for each row"

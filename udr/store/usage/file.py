@@ -143,12 +143,18 @@ class UsageFile(AbstractContextManager["UsageFile"]):
 
         Args:
             counts: what to add to the counts of each demonstration.
-            totals: of the prompts since the last call, also of those that are not kept.
+            totals: of the prompts since the last call, also of those that are not kept. A task is counted since the
+                first prompt or demonstration of it was added.
             prompts: those of them that are kept.
             most: how many prompts without an outcome are kept, and how many with one.
             oldest: prompts from before are dropped; seconds since 1970.
         """
         with self._errors(), self._transaction():
+            # What was counted before by a udr that did not keep the time has none.
+            self._connection.executemany(
+                "INSERT OR IGNORE INTO total SELECT ?1, 0, ?2 WHERE NOT EXISTS (SELECT 1 FROM count WHERE task = ?1)",
+                [(task, time.time()) for task in {task for task, _ in counts} - totals.keys()],
+            )
             self._connection.executemany(
                 "INSERT INTO count VALUES (?, ?, ?, ?) ON CONFLICT (task, id) DO UPDATE SET "
                 "retrieved = retrieved + excluded.retrieved, shown = shown + excluded.shown",
@@ -215,7 +221,7 @@ class UsageFile(AbstractContextManager["UsageFile"]):
         return counts
 
     def totals(self) -> dict[str, TaskTotal]:
-        """Return how many prompts of each task were counted."""
+        """Return how many prompts of each task were counted, and since when it is."""
         with self._errors():
             rows = self._connection.execute("SELECT task, prompts, since FROM total ORDER BY task").fetchall()
         return {task: TaskTotal(prompts, since) for task, prompts, since in rows}

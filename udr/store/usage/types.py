@@ -39,7 +39,7 @@ class Count:
 
 @dataclass(frozen=True, slots=True)
 class TaskTotal:
-    """How many prompts of a task were counted, and since when, in seconds since 1970."""
+    """How many prompts of a task were counted, and since when its use is, in seconds since 1970."""
 
     prompts: int
     since: float

@@ -57,7 +57,7 @@ class TaskUsage:
 
     Attributes:
         task: its name.
-        since: when its first prompt was counted, in seconds since 1970; None if none was.
+        since: when its use was first counted, in seconds since 1970; None if it was not.
         rows: demonstrations in the pool now.
         retrieved: how often one of them was retrieved.
         prompts: prompts counted.
@@ -99,7 +99,7 @@ def usage(root: Path) -> list[TaskUsage]:
         ArtifactError: there is no index, or nothing of its use was kept.
     """
     with _opened(root) as file, open_rows(root) as pool:
-        view, totals, told, written = pool.view(), file.totals(), list(file.told()), _written(root)
+        view, totals, told, (written, forgotten) = pool.view(), file.totals(), list(file.told()), _written(root)
         return [
             task_usage(
                 name,
@@ -109,6 +109,7 @@ def usage(root: Path) -> list[TaskUsage]:
                 [item for item in told if item.prompt.task == name],
                 labelled=task.kind is Kind.CLASSIFICATION,
                 written=written.get(name, {}),
+                forgotten=forgotten,
                 now=time.time(),
             )
             for name, task in pool.base.tasks.items()
@@ -124,6 +125,7 @@ def task_usage(
     *,
     labelled: bool,
     written: Mapping[str, float] = MappingProxyType({}),
+    forgotten: float | None = None,
     now: float = 0.0,
 ) -> TaskUsage:
     """Return how a task's demonstrations are used.
@@ -136,6 +138,7 @@ def task_usage(
         told: its prompts with outcomes.
         labelled: whether targets are labels.
         written: when demonstrations that were not built with the index were written, by id, in seconds since 1970.
+        forgotten: when the log last forgot some; of those that are not in ``written``, only the time since then counts.
         now: the present time.
     """
     used = {id: counts.get(id, Count()) for id in targets}
@@ -150,7 +153,7 @@ def task_usage(
     needless = [
         id
         for id, count in used.items()
-        if not count.retrieved and retrieved * _share(written.get(id), total, now) >= NEEDLESS * len(used)
+        if not count.retrieved and retrieved * _share(written.get(id, forgotten), total, now) >= NEEDLESS * len(used)
     ]
     shares = {id: count.shown / prompts for id, count in used.items()} if prompts >= ALWAYS_PROMPTS else {}
     return TaskUsage(
@@ -178,11 +181,15 @@ def _share(written: float | None, total: TaskTotal | None, now: float) -> float:
     return min(1.0, (now - written) / (now - total.since))
 
 
-def _written(root: Path) -> dict[str, dict[str, float]]:
-    """Return when rows were written, by task and id, also those that a compaction put into the version since."""
+def _written(root: Path) -> tuple[dict[str, dict[str, float]], float | None]:
+    """Return when rows were written, by task and id, also those that a compaction put into the version since.
+
+    And when the log last forgot such rows; None if it never did.
+    """
     with closing(WriteLog(root / LIVE)) as log:
-        tasks = Overlay().after(read_writes(log)[1]).tasks
-    return {task: {id: row.seconds for id, row in writes.rows.items()} for task, writes in tasks.items()}
+        kept = Overlay().after(read_writes(log)[1])
+    times = {task: {id: row.seconds for id, row in writes.rows.items()} for task, writes in kept.tasks.items()}
+    return times, kept.forgotten or None
 
 
 def _starved(targets: Mapping[str, str], used: Mapping[str, Count]) -> list[Label]:

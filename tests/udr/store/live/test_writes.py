@@ -53,6 +53,7 @@ ROW = {"id": "new", "input": {"text": "a"}, "target": "glad"}
         (lambda keys: keys.pop("task"), None, "it has no key 'task'"),
         (lambda keys: keys.update(task=["notes"]), None, "must be texts"),
         (lambda keys: keys.update(seconds="now"), None, "its time must be a number"),
+        (lambda keys: keys.update(forgotten="now"), None, "its time must be a number"),
         (lambda keys: keys.update(seconds=float("nan")), None, "its time must be a number"),
         (lambda keys: keys.update(rows=["[1]"]), None, "it is no write"),
         (lambda keys: keys.update(rows=[ROW]), None, "it is no write"),

@@ -104,7 +104,7 @@ class LivePool:
 
         Args:
             forgotten: the position up to which the version has them. Those that it cannot have, to a task that it lacks
-                or that do not fit it, stay; and so do the receipts.
+                or that do not fit it, stay; and so do the receipts. When it was done stays, too.
 
         Raises:
             NotWriterError: another process writes.
@@ -116,8 +116,12 @@ class LivePool:
         # From the file, since what the version says anyway is not in memory.
         with closing(WriteLog(self._root / LIVE)) as log, log.alone():
             overlay = Overlay().after(read_writes(log)[1], log.position)
+            if forgotten and any(own.rows for own in overlay.tasks.values()):
+                overlay = replace(overlay, forgotten=time.time())
             writes = [(at, waiting(self.base, write) if at <= forgotten else write) for at, write in overlay.net()]
-            kept = [(at, write) for at, write in writes if write.rows or write.deleted or write.receipts]
+            kept = [
+                (at, write) for at, write in writes if write.rows or write.deleted or write.receipts or write.forgotten
+            ]
             log.replace([(at, write.to_bytes()) for at, write in kept], overlay.position)
 
     def close(self) -> None:
