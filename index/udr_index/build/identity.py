@@ -67,12 +67,15 @@ def identify(
 
 def head_options(
     manifest: store.Manifest, demonstrations: Path, *, carries_model: bool, carries_export: Runtime | None
-) -> tuple[bool | None, bool]:
+) -> tuple[bool | None, bool] | None:
     """Return how the build of a version was asked for label heads: ``label_head`` and ``head_fields`` of ``identify``.
 
     The manifest does not say so, but the name depends on it. What the name does not tell is the default. The arguments
-    are those of ``identify``, but the manifest has the name.
+    are those of ``identify``, but the manifest has the name. None if this udr does not give it that name: an older one
+    built it, whose heads may be others.
     """
+    if not any(considered(part, True) for part in manifest.partitions.values()):
+        return None, True
     for head_fields in (True, False):
         for label_head in (None, True, False):
             named, _ = identify(
@@ -85,4 +88,4 @@ def head_options(
             )
             if named.version == manifest.version:
                 return label_head, head_fields
-    return None, True
+    return None

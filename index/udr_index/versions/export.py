@@ -5,6 +5,7 @@ import shutil
 from dataclasses import replace
 from pathlib import Path
 
+from udr.errors import ConfigError
 from udr.files import fresh_folder, sync, sync_tree, write_atomically
 from udr.models import EXACT, Runtime, SentenceEncoder
 from udr.store import (
@@ -36,7 +37,7 @@ def export_encoder(root: Path, *, engine: Runtime = EXACT, allow_hub: bool = Fal
         allow_hub: load the encoder from the Hugging Face hub if the index names it there.
 
     Raises:
-        ConfigError: an index cannot carry its encoder for this engine.
+        ConfigError: an index cannot carry its encoder for this engine, or an older udr may have fitted its label heads.
         ArtifactError: there is no index, its encoder may not be loaded, or another command is running in it.
         VerificationError: the version is damaged.
         ModelError: the encoder cannot be loaded or exported.
@@ -48,9 +49,9 @@ def export_encoder(root: Path, *, engine: Runtime = EXACT, allow_hub: bool = Fal
         if old.has_int8 or (old.has_export and engine == EXACT):
             return Published(version=old.manifest.version, previous=old.manifest.version)
         refuse_damage(old.path)
+        manifest = _named(old, engine)
         encoder = SentenceEncoder.load(encoder_name(old, allow_hub=allow_hub), "cpu")
         exported = export(encoder, engine)
-        manifest = _named(old, engine)
         folder = version_path(root, manifest.version)
         if folder.exists():
             refuse_damage(folder)
@@ -74,10 +75,20 @@ def export_encoder(root: Path, *, engine: Runtime = EXACT, allow_hub: bool = Fal
 
 
 def _named(old: IndexVersion, engine: Runtime) -> Manifest:
-    """Return the manifest of a version under the name that a build with an export gives it."""
+    """Return the manifest of a version under the name that a build with an export gives it.
+
+    Raises:
+        ConfigError: such a build may fit other label heads.
+    """
     rows, has_model = old.path / DEMONSTRATIONS, old.has_model
     had = EXACT if old.has_export else None
-    label_head, head_fields = head_options(old.manifest, rows, carries_model=has_model, carries_export=had)
+    options = head_options(old.manifest, rows, carries_model=has_model, carries_export=had)
+    if options is None:
+        raise ConfigError(
+            f"{old.path}: an older udr built it, and may have fitted other label heads than this one; build it again, "
+            "with its encoder's export: udr index build"
+        )
+    label_head, head_fields = options
     manifest, _ = identify(
         old.manifest,
         rows,

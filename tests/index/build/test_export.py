@@ -28,6 +28,7 @@ from udr.store import (
     exported_encoder,
     open_version,
     publish,
+    read_current,
     read_weights,
     seal,
     verify,
@@ -36,6 +37,7 @@ from udr.store import (
 from udr_index import bench_engines
 from udr_index.build import BuildConfig, build
 from udr_index.versions import diff_versions, export_encoder
+from udr_index.versions.live import compact
 
 
 @pytest.fixture(scope="module")
@@ -259,6 +261,30 @@ def test_an_export_replaces_all_files_of_an_older_one(carried: IndexVersion) -> 
     added = open_version(root)
     assert added.has_int8 and f"{ENCODER}/of-an-older-exporter" not in added.manifest.files
     assert [finding for finding in verify(root) if added.manifest.version in finding.path] == []
+
+
+def test_label_heads_of_an_older_udr_do_not_get_the_name_of_new_ones(
+    collection: Path, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A later build would find the name, and keep the old heads."""
+    heads = BuildConfig(
+        tasks=collection, out=tmp_path / "heads", model=str(model), device="cpu", export=False, label_head=True
+    )
+    with monkeypatch.context() as older:
+        older.setattr("udr_index.build.identity.RECIPE", 4)
+        older.setattr("udr_index.build.identity.FIELDS_RECIPE", 5)
+        old = build(heads).version
+    with pytest.raises(ConfigError, match=r"an older udr built it, and may .*; build it again, .*: udr index build"):
+        export_encoder(heads.out)
+    assert read_current(heads.out) == old and verify(heads.out) == []
+    assert build(heads).version != old
+    export_encoder(heads.out)
+    assert open_version(heads.out).has_export
+    publish(heads.out, old)
+    with Retriever.open(heads.out) as retriever:
+        retriever.delete("notes", "n01")
+    compact(heads.out)
+    assert f"{old}: an older udr built it; label heads are fitted as without options" in caplog.text
 
 
 def test_an_export_that_is_damaged_on_its_way_is_not_published(

@@ -113,9 +113,10 @@ def compact(
 def _built(root: Path, old: IndexVersion, view: View, encoder: Encoder, on_progress: OnProgress) -> Compacted:
     manifest, tokenizer = old.manifest, _tokenizer(old)
     engine: Runtime | None = (INT8 if old.has_int8 else EXACT) if old.has_export else None
-    label_head, head_fields = head_options(
-        manifest, old.path / DEMONSTRATIONS, carries_model=old.has_model, carries_export=engine
-    )
+    options = head_options(manifest, old.path / DEMONSTRATIONS, carries_model=old.has_model, carries_export=engine)
+    if options is None:
+        _LOG.warning("%s: an older udr built it; label heads are fitted as without options of a build", old.path)
+    label_head, head_fields = options or (None, True)
     parts = manifest.partitions
     sources = Sources(
         rows=[_rows(view, task) for task in parts],
