@@ -24,9 +24,18 @@ from udr.search import (
     Vectors,
     find_gpu,
 )
-from udr.store import FLAT, IndexVersion, SearchSettings, approximate, open_searcher, read_settings, write_settings
+from udr.store import (
+    FLAT,
+    IndexVersion,
+    Partition,
+    SearchSettings,
+    approximate,
+    locked_current,
+    open_searcher,
+    read_settings,
+    write_settings,
+)
 from udr_index.build import GRAPH, first_settings, lists_of
-from udr_index.lock import lock_index
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +84,7 @@ def bench(
     """Measure each partition, and store the cheapest settings that reach a recall, or else the best.
 
     Args:
-        version: the index version; its ``search.json`` is replaced.
+        version: the index version. The settings are stored in the version that is current by then.
         encoder: the encoder of the index.
         recall: the recall at k to reach.
         k: demonstrations per query.
@@ -87,7 +96,8 @@ def bench(
 
     Raises:
         ConfigError: a number is out of range.
-        ArtifactError: another command is running in the index.
+        ArtifactError: another command is running in the index; or a version that it is not measured for has become
+            current.
     """
     if not 0 < recall <= 1 or k < 1 or queries < 1:
         raise ConfigError(
@@ -104,9 +114,13 @@ def bench(
         else:
             best = tune(version, task, vectors, recall, k, gpu, chances=chances, fp16=fp16, choices=choices)[-1]
             assert best.settings is not None
-            with lock_index(version.root, wait_seconds):
-                _store(version, task, best.settings)
+            with locked_current(version, [task], _searched, wait_seconds) as current:
+                _store(current, task, best.settings)
             yield best
+
+
+def _searched(part: Partition) -> object:
+    return part.kind, part.label_head is None
 
 
 def _exact(version: IndexVersion, task: str, queries: Vectors, k: int, chances: Chances | None) -> list[Similarities]:

@@ -18,6 +18,7 @@ from udr.search import ExactSearch, FaissGpu
 from udr.store import IndexVersion, SearchSettings, open_version, read_settings, verify, write_settings
 from udr_index import bench, exact_values, measure, settings_to_try, tune
 from udr_index.versions import prune
+from udr_index.versions.live import compact
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*please provide at least")
 
@@ -83,6 +84,36 @@ def test_two_benches_keep_each_other_s_settings(version: IndexVersion) -> None:
     (last,) = running
 
     assert settings_of(version) == {"notes": other, "questions": last.settings}
+
+
+def test_settings_are_kept_by_the_version_that_is_current_by_then(version: IndexVersion) -> None:
+    before = settings_of(version)
+
+    def compacting(kind: str) -> list[SearchSettings]:
+        with Retriever.open(version.root, encoder=HashEncoder()) as retriever:
+            retriever.delete("notes", retriever.demonstrations("notes").rows[0].id)
+        compact(version.root, HashEncoder())
+        return settings_to_try(kind)
+
+    stored = {item.task: item.settings for item in bench(version, HashEncoder(), 0.999, choices=compacting)}
+
+    current = open_version(version.root)
+    assert current.manifest.version != version.manifest.version and settings_of(current) == stored
+    assert settings_of(version) == before != stored
+
+
+def test_settings_of_another_encoder_or_kind_are_not_kept(version: IndexVersion, tmp_path: Path) -> None:
+    tasks, root = write_places(tmp_path / "tasks"), version.root
+    measured = bench(version, HashEncoder(), 0.5, queries=5)
+    next(measured)
+    build_index(tasks, root, HashEncoder(salt="other"), kind="IVF8,SQ8", flat_below=5)
+    with pytest.raises(ArtifactError, match=r"has become current meanwhile, and its encoder is not .*; run the comm"):
+        next(measured)
+    build_index(tasks, root, kind="IVF4,SQ8", flat_below=5)
+    before = settings_of(open_version(root))
+    with pytest.raises(ArtifactError, match="the index of the task 'notes' is not that which was measured"):
+        next(bench(version, HashEncoder(), 0.5, queries=5))
+    assert settings_of(open_version(root)) == before
 
 
 def test_bench_waits_for_other_commands(version: IndexVersion) -> None:

@@ -19,7 +19,7 @@ from .rows import (
 from .searching import (
     SEARCH as SEARCH, SEARCH_TEMPORARY as SEARCH_TEMPORARY, SearchSettings as SearchSettings,
     approximate as approximate, read_settings as read_settings, read_weights as read_weights,
-    search_digest as search_digest,
+    search_digest as search_digest, locked_current as locked_current,
     write_search as write_search, write_settings as write_settings, write_weights as write_weights,
 )
 from .searching import (

@@ -9,22 +9,26 @@ import pytest
 
 from tests.training.conftest import Udr, assert_refused
 from udr.data import open_collection, query_fields, sample
+from udr.errors import ArtifactError
 from udr.models import SentenceEncoder
 from udr.retrieval import Retriever
-from udr.store import open_version, read_weights, verify
+from udr.store import open_version, read_current, read_weights, verify
 from udr_index.build import BuildConfig, build
+from udr_index.versions.live import compact
 from udr_training.candidates import ndcg, rank_all, ranks
 from udr_training.config import RunConfig, from_toml
 from udr_training.feedback import (
     ASKED_WEIGHTS,
     WEIGHTS,
     Pair,
+    SetQuestion,
     best_weight,
     exported,
     load_lm,
     pair_prompt,
     pair_score,
     watched,
+    weigh,
 )
 
 
@@ -138,6 +142,35 @@ def test_sets_are_weighed_by_targets_after_what_each_weight_shows(
         settings.read_text().replace(f'lm = "{config.feedback.lm}"', 'lm = "http://127.0.0.1:9/v1?model=m"')
     )
     assert_refused(udr(*asking), 2, "its scores are those of a server, whose answers may cost money; omit --queries")
+
+
+def test_weights_are_kept_by_the_version_that_is_current_by_then(
+    tasks: Path, trained_run: Path, index: Path, encoder_folder: Path, tmp_path: Path
+) -> None:
+    """Asking takes long: a service may have compacted the index, or a build have replaced it."""
+    run, first = Path(shutil.copytree(trained_run, tmp_path / "run")), open_version(index)
+
+    def compacted(*_: object) -> None:
+        if read_current(index) == first.manifest.version:
+            with Retriever.open(index) as retriever:
+                retriever.delete("colours", retriever.demonstrations("colours").rows[0].id)
+            compact(index)
+
+    (told,) = weigh(run, index, SetQuestion(1, on_progress=compacted), ["reviews"])
+
+    current = open_version(index)
+    assert current.manifest.version != first.manifest.version
+    assert read_weights(current.path, current.manifest) == {"reviews": told.weight}
+    assert read_weights(first.path, first.manifest) == {}
+
+    def rebuilt(*_: object) -> None:
+        model = str(encoder_folder)
+        build(BuildConfig(tasks=tasks, out=index, model=model, export=False), SentenceEncoder.load(model))
+
+    with pytest.raises(ArtifactError, match=r"its encoder is not that which was measured, so nothing was stored; run"):
+        weigh(run, index, SetQuestion(2, on_progress=rebuilt), ["reviews"])
+    current = open_version(index)
+    assert read_weights(current.path, current.manifest) == {}
 
 
 def test_tasks_with_a_label_head_keep_their_weight(

@@ -1,3 +1,4 @@
+from .measured import locked_current as locked_current
 from .search_settings import (
     SEARCH as SEARCH, SEARCH_TEMPORARY as SEARCH_TEMPORARY, SearchSettings as SearchSettings,
     approximate as approximate, read_settings as read_settings, read_weights as read_weights,

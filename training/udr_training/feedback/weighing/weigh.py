@@ -10,9 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from udr.errors import ConfigError, UnknownTaskError
-from udr.files import locked
 from udr.retrieval import Retriever
-from udr.store import IndexVersion, open_version, read_weights, write_weights
+from udr.store import IndexVersion, Partition, locked_current, open_version, read_weights, write_weights
 from udr_training.feedback.weighing.candidates import learned, ndcg_values, watched
 from udr_training.feedback.weighing.sets import SetQuestion
 from udr_training.run_folder import RunFolder
@@ -75,6 +74,8 @@ def weigh(
 ) -> list[Weighed]:
     """Set the weight of hybrid searches of an index's tasks by the scores of a run, and store it in the index.
 
+    It is stored in the version that is current by then: a compaction, for one, may replace what was opened.
+
     Without a question, the queries are those that training held out, and the weights order their scored candidates; of
     a run that trained nothing, all. Tasks that the run lacks keep the weight that they have, and so do tasks with a
     label head: it ranks their searches, but has seen the labels of the queries, which are rows of the pool.
@@ -86,7 +87,8 @@ def weigh(
         tasks: which to weigh; None is all that the run and the index share.
 
     Raises:
-        ArtifactError: there is no run or no index, its tasks or language model have changed, or a command runs in it.
+        ArtifactError: there is no run or no index, its tasks or language model have changed, a command runs in it
+            for more than a minute, or another version that is not weighed has become current.
         ConfigError: they share no task with scores and without a label head, or the index lacks BM25 or a scored row;
             and as ``SetQuestion.values``.
         UnknownTaskError: they do not share one of ``tasks``.
@@ -109,11 +111,15 @@ def weigh(
             taken = learned(folder, {name: examples[name] for name in names})
             values = question.values(folder, retriever, taken, ASKED_WEIGHTS)
             results = [_weighed(name, own, ASKED_WEIGHTS, "score") for name, own in values.items()]
-    with locked(index):
-        stored = read_weights(version.path, version.manifest)
-        new = {result.task: result.weight for result in results}
-        write_weights(version.path, version.manifest, {**stored, **new})
+    new = {result.task: result.weight for result in results}
+    with locked_current(version, new, _ranked) as current:
+        stored = read_weights(current.path, current.manifest)
+        write_weights(current.path, current.manifest, {**stored, **new})
     return results
+
+
+def _ranked(part: Partition) -> object:
+    return bool(part.lexical), part.label_head is None
 
 
 def _weighable(version: IndexVersion, index: Path, shared: Sequence[str]) -> list[str]:
