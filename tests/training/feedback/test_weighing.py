@@ -144,6 +144,16 @@ def test_sets_are_weighed_by_targets_after_what_each_weight_shows(
     assert_refused(udr(*asking), 2, "its scores are those of a server, whose answers may cost money; omit --queries")
 
 
+def test_no_prompt_is_made_to_read_scores(
+    udr: Udr, trained_run: Path, index: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """That took seconds to minutes of a run with many pairs, and the language model's tokenizer."""
+    expected = {name: list(own) for name, own in watched(trained_run).items()}
+    monkeypatch.setattr("udr_training.feedback.prompts.PromptText.tokenize", lambda *_, **__: pytest.fail("tokenised"))
+    assert {name: list(own) for name, own in watched(trained_run).items()} == expected
+    assert udr("feedback", "weigh", trained_run, index)[0] == 0
+
+
 def test_weights_are_kept_by_the_version_that_is_current_by_then(
     tasks: Path, trained_run: Path, index: Path, encoder_folder: Path, tmp_path: Path
 ) -> None:

@@ -12,8 +12,9 @@ from udr.types import Json
 from udr_training.answering import is_remote
 from udr_training.config import FeedbackConfig, ScoringConfig
 from udr_training.feedback.local import ModelTokenizer
-from udr_training.feedback.pairs import TrainingTask
-from udr_training.feedback.prompts import PromptRenderer
+from udr_training.feedback.packing import Likelihoods
+from udr_training.feedback.pairs import Pair, TrainingTask
+from udr_training.feedback.prompts import PromptRenderer, PromptText
 from udr_training.feedback.scoring import pair_score
 from udr_training.feedback.store import FeedbackStore
 from udr_training.run_folder import RunFolder
@@ -31,34 +32,47 @@ def exported(path: Path) -> Iterator[dict[str, Json]]:
         ArtifactError: there is no run, or its tasks or its language model have changed.
     """
     folder = RunFolder(path)
+    with scored_with(folder):
+        # A run without scores of a language model has been refused.
+        tokenizer = _tokenizer(folder)
+    for pair, text, likelihoods in scored_pairs(folder):
+        shown, tokens = text.before_options, None
+        if tokenizer is not None:
+            prompt = text.tokenize(tokenizer, num_common=len(pair.context))
+            tokens = list(prompt.context)
+            # Decoding does not always restore the text, so it is used only for truncated prompts.
+            shown = tokenizer.text(prompt.context) if prompt.lost else shown
+        yield {
+            "task": pair.task.name,
+            "query_id": pair.query.id,
+            "demonstration_id": pair.demonstration.id,
+            "prompt": shown,
+            "prompt_tokens": tokens,
+            "options": list(text.options),
+            "log_likelihoods": [float(value) for value in likelihoods.sums],
+            "score": pair_score(pair, likelihoods),
+        }
+
+
+def scored_pairs(folder: RunFolder) -> Iterator[tuple[Pair, PromptText, Likelihoods]]:
+    """Yield a run's scored pairs, task by task, in the order of their proposal, with their texts and likelihoods.
+
+    Raises:
+        ArtifactError: no language model scored them, or the run's tasks have changed.
+    """
+    missing = 0
     with scored_with(folder) as store:
-        tasks, tokenizer, missing = scored_tasks(folder), _tokenizer(folder), 0
+        tasks = scored_tasks(folder)
         for name, candidates in folder.candidates().items():
             renderer = PromptRenderer()
             for pair in tasks[name].pairs(candidates):
                 text = pair.text(renderer)
-                likelihoods = store.get([text.key]).get(text.key)
-                if likelihoods is None:
+                if (likelihoods := store.get([text.key]).get(text.key)) is None:
                     missing += 1
-                    continue
-                shown, tokens = text.before_options, None
-                if tokenizer is not None:
-                    prompt = text.tokenize(tokenizer, num_common=len(pair.context))
-                    tokens = list(prompt.context)
-                    # Decoding does not always restore the text, so it is used only for truncated prompts.
-                    shown = tokenizer.text(prompt.context) if prompt.lost else shown
-                yield {
-                    "task": name,
-                    "query_id": pair.query.id,
-                    "demonstration_id": pair.demonstration.id,
-                    "prompt": shown,
-                    "prompt_tokens": tokens,
-                    "options": list(text.options),
-                    "log_likelihoods": [float(value) for value in likelihoods.sums],
-                    "score": pair_score(pair, likelihoods),
-                }
+                else:
+                    yield pair, text, likelihoods
     if missing:
-        _LOG.warning("%s: %d pairs are not scored yet; resume with --out %s", path, missing, path)
+        _LOG.warning("%s: %d pairs are not scored yet; resume with --out %s", folder.path, missing, folder.path)
 
 
 def _tokenizer(folder: RunFolder) -> ModelTokenizer | None:
@@ -66,9 +80,15 @@ def _tokenizer(folder: RunFolder) -> ModelTokenizer | None:
     name = scored_by(folder).lm
     if is_remote(name):
         return None
+    refuse_other_lm(folder)
+    return ModelTokenizer.load(name)
+
+
+def refuse_other_lm(folder: RunFolder) -> None:
+    """Raise an ``ArtifactError`` if the files of the language model that scored a run here have changed since."""
+    name = scored_by(folder).lm
     if hub.fingerprint(hub.locate(name)) != folder.sources["lm"]:
         raise ArtifactError(f"{folder.path}: the language model {name!r} has changed since the scoring; restore it")
-    return ModelTokenizer.load(name)
 
 
 def scored_tasks(folder: RunFolder) -> dict[str, TrainingTask]:

@@ -12,7 +12,8 @@ from udr.data import query_fields
 from udr.retrieval import Retriever
 from udr_training.candidates import RankedExample, ndcg, rank_all, ranks
 from udr_training.config import RunConfig
-from udr_training.feedback.export import exported
+from udr_training.feedback.export import scored_pairs
+from udr_training.feedback.scoring import pair_score
 from udr_training.run_folder import RunFolder
 
 _DEEPEST = 4096
@@ -25,14 +26,14 @@ def watched(run: Path) -> dict[str, Sequence[RankedExample]]:
     Of a run that trained nothing, these are all.
 
     Raises:
-        ArtifactError: there is no such run, or its tasks or language model have changed.
+        ArtifactError: there is no such run, no language model scored it, or its tasks have changed.
     """
     folder = RunFolder(run)
     # Of runs that only score, no query was learned from.
     trained = (folder.iteration(0) / "model").is_dir()
     scores: defaultdict[str, dict[tuple[str, str], float]] = defaultdict(dict)
-    for pair in exported(run):
-        scores[str(pair["task"])][str(pair["query_id"]), str(pair["demonstration_id"])] = float(str(pair["score"]))
+    for pair, _, likelihoods in scored_pairs(folder):
+        scores[pair.task.name][pair.query.id, pair.demonstration.id] = pair_score(pair, likelihoods)
     examples = {name: rank_all(pairs) for name, pairs in scores.items()}
     if not trained:
         return dict(examples)
