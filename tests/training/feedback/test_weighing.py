@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.training.conftest import Udr, assert_refused
+from tests.training.conftest import Machine, Udr, assert_refused
 from udr.data import open_collection, query_fields, sample
 from udr.errors import ArtifactError
 from udr.models import SentenceEncoder
@@ -30,6 +30,7 @@ from udr_training.feedback import (
     watched,
     weigh,
 )
+from udr_training.run_folder import upload_copy, working_copy
 
 
 @pytest.fixture
@@ -141,7 +142,29 @@ def test_sets_are_weighed_by_targets_after_what_each_weight_shows(
     settings.write_text(
         settings.read_text().replace(f'lm = "{config.feedback.lm}"', 'lm = "http://127.0.0.1:9/v1?model=m"')
     )
+    # Before anything is read.
+    (run / "feedback.sqlite").unlink()
     assert_refused(udr(*asking), 2, "its scores are those of a server, whose answers may cost money; omit --queries")
+
+
+def test_all_demonstrations_of_a_small_pool_are_shown(tasks: Path, trained_run: Path, tmp_path: Path) -> None:
+    run, model = Path(shutil.copytree(trained_run, tmp_path / "run")), str(trained_run / "model")
+    config = BuildConfig(tasks=tasks, out=tmp_path / "index", model=model, export=False, pool=2)
+    build(config, SentenceEncoder.load(model))
+    (told,) = weigh(run, config.out, SetQuestion(1), ["reverse"])
+    # Whatever the weight, both are shown, in one order or the other.
+    assert len(set(told.values.values())) <= 2
+
+
+def test_a_task_of_which_training_held_out_nothing_is_named(
+    udr: Udr, trained_run: Path, index: Path, tmp_path: Path
+) -> None:
+    run = Path(shutil.copytree(trained_run, tmp_path / "run"))
+    for path in run.glob("iteration-*/candidates.json"):
+        candidates = json.loads(path.read_text())
+        path.write_text(json.dumps({**candidates, "reviews": dict(list(candidates["reviews"].items())[:1])}))
+    message = "training held out no scored query of the task 'reviews'; it did of colours, reverse"
+    assert_refused(udr("feedback", "weigh", run, index, "--tasks", "reviews"), 2, message)
 
 
 def test_no_prompt_is_made_to_read_scores(
@@ -152,6 +175,19 @@ def test_no_prompt_is_made_to_read_scores(
     monkeypatch.setattr("udr_training.feedback.prompts.PromptText.tokenize", lambda *_, **__: pytest.fail("tokenised"))
     assert {name: list(own) for name, own in watched(trained_run).items()} == expected
     assert udr("feedback", "weigh", trained_run, index)[0] == 0
+
+
+def test_what_a_run_at_a_url_was_asked_is_uploaded(
+    udr: Udr, trained_run: Path, index: Path, machine: Machine, tmp_path: Path
+) -> None:
+    url = f"memory://{tmp_path.name}/run"
+    shutil.copytree(trained_run, working_copy(Path(url)), dirs_exist_ok=True)
+    upload_copy(working_copy(Path(url)))
+    before = json.loads(udr("feedback", "stats", url, "--json")[1])["pairs"]
+    status, _, err = udr("feedback", "weigh", url, index, "--tasks", "reviews", "--queries", 1)
+    assert status == 0, err
+    machine("second")
+    assert json.loads(udr("feedback", "stats", url, "--json")[1])["pairs"] > before
 
 
 def test_weights_are_kept_by_the_version_that_is_current_by_then(
@@ -216,5 +252,5 @@ def test_an_index_without_bm25_or_without_the_tasks_is_refused(
         tasks=tmp_path / "tasks", out=tmp_path / "o", model=str(encoder_folder), bm25=True, export=False
     )
     build(config, encoder)
-    message = "has no watched query of a task of"
+    message = "training held out no scored query of a task of"
     assert_refused(udr("feedback", "weigh", trained_run, tmp_path / "o"), 2, message)

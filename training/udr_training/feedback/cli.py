@@ -206,7 +206,7 @@ def weigh(
     """Set how much the encoder counts in an index's hybrid searches, by task.
 
     The index keeps the weights in its search settings; a request's own weight overrides them. A service reads them when
-    it loads the index.
+    it loads the index. What --queries asked is kept in the run's scores; those of a run at a URL are uploaded.
     """
     run = _check_run(run)
     if not queries:
@@ -214,6 +214,7 @@ def weigh(
     quiet()
     from udr_training.feedback.weighing import SetQuestion
     from udr_training.feedback.weighing import weigh as run_weigh
+    from udr_training.run_folder import upload_copy
 
     question = None
     if queries:
@@ -225,6 +226,9 @@ def weigh(
         print_json({"tasks": [asdict(result) for result in results]})
     else:
         print_text("\n".join(map(str, results)))
+    if queries:
+        with naming(run):
+            upload_copy(run)
 
 
 @app.command()

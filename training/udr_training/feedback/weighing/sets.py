@@ -12,7 +12,7 @@ from udr.errors import ConfigError
 from udr.retrieval import Retriever
 from udr.types import Row
 from udr_training.answering import is_remote
-from udr_training.feedback.export import scored_by, scored_tasks, scored_with
+from udr_training.feedback.export import refuse_other_lm, scored_by, scored_tasks, scored_with
 from udr_training.feedback.local import opened_lm
 from udr_training.feedback.pairs import Pair, TrainingTask
 from udr_training.feedback.scoring import FeedbackLM, Progress, pair_score, score_pairs
@@ -28,7 +28,7 @@ class SetQuestion:
 
     Attributes:
         queries: how many rows of each pool to ask about, at most; training has learned from none of them.
-        shots: how many demonstrations are shown, the nearest last.
+        shots: how many demonstrations are shown, the nearest last; fewer if the index has fewer.
         on_progress: called with a task's name and its progress.
     """
 
@@ -41,6 +41,15 @@ class SetQuestion:
             if value < 1:
                 raise ConfigError(f"{name} must be at least 1, found {value}")
 
+    def check(self, folder: RunFolder) -> None:
+        """Raise a ``ConfigError`` if the run's language model is a server's, before anything is read or loaded."""
+        config = scored_by(folder)
+        if not config.is_told and is_remote(config.lm):
+            raise ConfigError(
+                f"{folder.path}: its scores are those of a server, whose answers may cost money; omit --queries, which "
+                "asks a language model in this process"
+            )
+
     def values(
         self,
         folder: RunFolder,
@@ -48,7 +57,7 @@ class SetQuestion:
         learned: Mapping[str, Collection[str]],
         weights: Sequence[float],
     ) -> dict[str, NDArray[np.float64]]:
-        """Return the scores after the demonstrations of each weight, [queries, weights], by task.
+        """Return the scores after the demonstrations of each weight, [queries, weights], by task; see ``check``.
 
         They are kept in the run's file of scores, so what was asked once is not asked again.
 
@@ -59,17 +68,12 @@ class SetQuestion:
             weights: of the encoder in hybrid searches.
 
         Raises:
-            ArtifactError: the run's tasks have changed.
-            ConfigError: the language model is a server's.
+            ArtifactError: the run's tasks or its language model have changed.
         """
-        config, tasks = scored_by(folder), scored_tasks(folder)
-        if is_remote(config.lm):
-            raise ConfigError(
-                f"{folder.path}: its scores are those of a server, whose answers may cost money; omit --queries, which "
-                "asks a language model in this process"
-            )
+        refuse_other_lm(folder)
+        tasks = scored_tasks(folder)
         rows = {name: tasks[name].unasked(ids, self.queries) for name, ids in learned.items()}
-        with scored_with(folder) as store, opened_lm(config) as lm:
+        with scored_with(folder) as store, opened_lm(scored_by(folder)) as lm:
             return {name: self._values(lm, store, tasks[name], own, retriever, weights) for name, own in rows.items()}
 
     def _values(
@@ -91,7 +95,8 @@ class SetQuestion:
     def _shown(self, task: TrainingTask, row: Row, retriever: Retriever, weight: float) -> Pair:
         """Return a row after the demonstrations of a weight, as a pair with a context."""
         own = task.pool.task
-        found = retriever.retrieve(own.name, query_fields(own, row), self.shots, mode="hybrid", weight=weight)
+        k = min(self.shots, retriever.sizes[own.name])
+        found = retriever.retrieve(own.name, query_fields(own, row), k, mode="hybrid", weight=weight)
         if not found:
             raise ConfigError(f"the index has no demonstration of {own.name!r} to show for the row {row.id!r}")
         *context, nearest = (retriever.demonstration(own.name, item.id) for item in reversed(found))

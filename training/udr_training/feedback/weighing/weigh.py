@@ -90,18 +90,24 @@ def weigh(
         ArtifactError: there is no run or no index, its tasks or language model have changed, a command runs in it
             for more than a minute, or another version that is not weighed has become current.
         ConfigError: they share no task with scores and without a label head, or the index lacks BM25 or a scored row;
-            and as ``SetQuestion.values``.
+            and as ``SetQuestion.check``.
         UnknownTaskError: they do not share one of ``tasks``.
     """
-    examples, version, folder = watched(run), open_version(index), RunFolder(run)
+    folder, version = RunFolder(run), open_version(index)
+    if question is not None:
+        question.check(folder)
+    examples = watched(run)
     scored = [name for name, own in examples.items() if own]
     shared = [name for name in version.manifest.partitions if name in scored]
     if not shared:
         raise ConfigError(
-            f"{run} has no watched query of a task of {index}; its tasks are {', '.join(scored) or 'none'}"
+            f"{run}: training held out no scored query of a task of {index}; it did of {', '.join(scored) or 'none'}"
         )
     if unknown := [name for name in tasks or () if name not in shared]:
-        raise UnknownTaskError(f"no task {unknown[0]!r} is in both {run} and {index}; they share {', '.join(shared)}")
+        name, rest = unknown[0], ", ".join(shared)
+        if name in examples and name in version.manifest.partitions:
+            raise ConfigError(f"{run}: training held out no scored query of the task {name!r}; it did of {rest}")
+        raise UnknownTaskError(f"no task {name!r} is in both {run} and {index}; they share {rest}")
     names = _weighable(version, index, [name for name in shared if tasks is None or name in tasks])
     with Retriever.of_version(version) as retriever:
         if question is None:
