@@ -43,6 +43,18 @@ def plain_number(value: Any) -> Any:  # noqa: ANN401
     return int(value) if isinstance(value, Integral) else float(value)
 
 
+def plain(value: Any, depth: int = 20) -> Any:  # noqa: ANN401
+    """Return a value with ``plain_number`` of all that it holds, in lists and objects nested at most ``depth`` deep."""
+    if isinstance(value, str) or depth == 0:
+        return value
+    if isinstance(value, Mapping):
+        return {key: plain(item, depth - 1) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        items = [plain(item, depth - 1) for item in value]
+        return items if isinstance(value, list) else tuple(items)
+    return plain_number(value)
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Row:
     """One labelled row of a task: a demonstration in a pool, or a query if its target is hidden.

@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 
 from udr.data.task import Kind, Metric, Task, TaskFamily, Template
 from udr.errors import InvalidInputError, brief, listed
-from udr.types import VALUES, Fields, Row, Value, is_value, plain_number
+from udr.types import VALUES, Fields, Row, Value, is_value, plain
 
 SEPARATOR = "\n\n"
 """The separator between the parts of a prompt."""
@@ -163,13 +163,13 @@ def check_input(task: Task, input: Fields | str) -> Fields:
         if name not in input:
             given = listed(map(brief, input), len(input)) or "no fields"
             raise InvalidInputError(f"field {name!r} of task {task.name!r} is missing; found {given}")
-    input = {name: plain_number(value) for name, value in input.items()}
-    for name, value in input.items():
+    fields: Fields = plain(input)
+    for name, value in fields.items():
         if name not in task.fields:
             raise InvalidInputError(f"task {task.name!r} has no field {brief(name)}; it has {names}")
         if not is_value(value):
             raise InvalidInputError(f"field {name!r} of task {task.name!r} must be {VALUES}")
-    return input
+    return fields
 
 
 @dataclass(frozen=True, slots=True)

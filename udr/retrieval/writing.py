@@ -18,7 +18,7 @@ from udr.models import LoadedTokenizer, load_tokenizer
 from udr.search import Vectors
 from udr.store import IndexVersion
 from udr.store.live import MAX_KEY, Change, View
-from udr.types import Json, Row, plain_number
+from udr.types import Json, Row, plain, plain_number
 
 MAX_PAGE = 1000
 """The maximum number of rows of a page."""
@@ -137,7 +137,7 @@ def with_key(change: Change, key: str | None, asked: Json) -> Change:
 
 
 def _row(task: Task, item: RowLike) -> Row:
-    row = parse_row(task, item.to_json() if isinstance(item, Row) else item)
+    row = parse_row(task, plain(item.to_json() if isinstance(item, Row) else item))
     _check_unicode(json.dumps(row.to_json(), ensure_ascii=False))
     return row
 

@@ -14,7 +14,15 @@ import pytest
 
 from tests.fakes import NOTES, HashEncoder
 from tests.udr.retrieval.conftest import OpenPools, note
-from udr.data import ALL_INSTRUCTION, encoder_demonstration, encoder_query, input_text, open_collection
+from udr.data import (
+    ALL_INSTRUCTION,
+    Condition,
+    Range,
+    encoder_demonstration,
+    encoder_query,
+    input_text,
+    open_collection,
+)
 from udr.errors import (
     ArtifactError,
     ConfigError,
@@ -227,6 +235,35 @@ def test_numbers_of_numpy_are_taken(retriever: Retriever) -> None:
     assert retriever.retrieve("questions", {"question": number(7)}, number(3), **options) == expected
     page = retriever.demonstrations("questions", limit=number(2))
     assert page == retriever.demonstrations("questions", limit=2)
+
+
+def test_numbers_of_numpy_are_taken_wherever_they_are(copy: Path) -> None:
+    """As clients send them: in lists, in filters, and in the rows of a write."""
+    whole: Callable[[int], Any] = np.int64
+    real: Callable[[float], Any] = np.float32
+    with Retriever.open(copy, encoder=HashEncoder()) as retriever:
+        listed = retriever.retrieve("questions", {"question": [7, [0.5, "x"]]}, 3)
+        assert retriever.retrieve("questions", {"question": [whole(7), (real(0.5), "x")]}, 3) == listed
+        row: Any = {
+            "id": "new",
+            "input": {"text": whole(7)},
+            "target": "glad",
+            "metadata": {"stars": whole(4), "parts": [{"share": real(0.5)}]},
+        }
+        retriever.put("notes", [row, Row(**{**row, "id": "other"})])
+        stored = retriever.demonstration("notes", "new")
+        assert (stored.input, stored.metadata) == ({"text": 7}, {"stars": 4, "parts": [{"share": 0.5}]})
+        for test in (
+            {"match": whole(4)},
+            {"any": [whole(1), whole(4)]},
+            {"range": {"gte": whole(3), "lt": real(4.5)}},
+        ):
+            found = retriever.demonstrations("notes", filter={"must": [{"key": "stars", **test}]})
+            assert [item.id for item in found.rows] == ["new", "other"]
+    condition = Condition(key="stars", any=(whole(1), whole(4)))
+    assert condition == Condition(key="stars", any=(1, 4)) and all(type(value) is int for value in condition.any or ())
+    with pytest.raises(InvalidInputError, match="all numbers or all texts"):
+        Range(gte=real(float("nan")))
 
 
 def test_float16_vectors_stay_small_in_memory(pools: OpenPools) -> None:

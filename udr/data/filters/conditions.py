@@ -7,7 +7,7 @@ from operator import ge, gt, le, lt
 from typing import Any, Literal, TypeAlias, TypeGuard
 
 from udr.errors import InvalidInputError, brief
-from udr.types import Json, Row
+from udr.types import Json, Row, plain, plain_number
 
 Scalar: TypeAlias = str | int | float | bool
 """What a condition compares a field with."""
@@ -35,6 +35,8 @@ class Range:
     lte: float | str | None = None
 
     def __post_init__(self) -> None:
+        for name in _BOUNDS:
+            object.__setattr__(self, name, plain_number(getattr(self, name)))
         kinds = {kind_of(value) if is_scalar(value) else None for value in self.bounds().values()}
         if kinds not in ({"number"}, {"text"}):
             raise InvalidInputError(
@@ -81,6 +83,8 @@ class Condition:
     exists: bool | None = None
 
     def __post_init__(self) -> None:
+        for name in ("match", "any"):
+            object.__setattr__(self, name, plain(getattr(self, name)))
         if not isinstance(self.key, str) or not self.key:
             raise InvalidInputError(f"a filter's key must be the name of a field, found {brief(self.key)}")
         if len(self.key) > MAX_KEY:

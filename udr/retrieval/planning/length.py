@@ -5,7 +5,7 @@ from itertools import islice
 
 from udr.data import value_text
 from udr.errors import InvalidInputError, TooLongError
-from udr.types import Fields, plain_number
+from udr.types import Fields, plain
 
 MAX_CHARACTERS = 32_768
 """The maximum length of a query's formatted input: encoders read far less, and one request must not block others."""
@@ -42,7 +42,7 @@ def check_text(text: str, input: Fields | str) -> None:
     values = {"the input": input} if isinstance(input, str) else {f"field {name!r}": input[name] for name in input}
     for name, value in values.items():
         try:
-            value_text(plain_number(value)).encode()
+            value_text(plain(value)).encode()
         except UnicodeEncodeError as error:
             half = f"character {error.start + 1}, {error.object[error.start]!r}, is half a surrogate pair"
             raise InvalidInputError(f"{name} is not valid text: {half}") from error
