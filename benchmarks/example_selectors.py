@@ -209,7 +209,7 @@ def shows_itself(library: Library, question: str) -> bool:
 
 
 def duplicates(library: Library, question: str) -> bool:
-    """Return whether two examples are equal apart from case, spaces and punctuation."""
+    """Return whether two examples are equal apart from case, spaces and punctuation other than operators."""
     texts = [normalised(pair["question"]) for pair in library.select(question)]
     return len(set(texts)) < len(texts)
 

@@ -1,4 +1,6 @@
-"""Copies: rows of one split, or of two, whose inputs are equal but for case, spaces and punctuation.
+"""Copies: rows of one split, or of two, whose inputs are equal as retrieval excludes copies of a query.
+
+Case, spaces and punctuation other than operators and emoticons make no difference.
 
 The kind of a group of copies within a split depends on what else they share:
 

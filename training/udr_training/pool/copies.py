@@ -11,7 +11,8 @@ from udr_training.pool.scores import Score
 COPY, NEAR, ALONE = 0.0, 0.5, 1.0
 
 _MEANING = (
-    f"{COPY:g}: the input, but for case, spaces and punctuation, is that of another row that stands for both; "
+    f"{COPY:g}: the input, but for case, spaces and punctuation other than operators, is that of another row that "
+    "stands for both; "
     f"{NEAR:g}: it shares {OVERLAP:g} of its words and neighbouring words with an earlier row of the same target; "
     f"{ALONE:g}: neither"
 )
