@@ -6,7 +6,7 @@ from pathlib import Path
 
 from udr.errors import ConfigError, system_error
 from udr.files import locked, refuse_remote
-from udr.store import VERSIONS
+from udr.store import CURRENT, VERSIONS, refuse_outside
 
 
 @contextmanager
@@ -16,6 +16,7 @@ def lock_index(root: Path, wait_seconds: float = 0) -> Iterator[None]:
     Raises:
         ArtifactError: another command is running in it, and does not end in ``wait_seconds``.
         ConfigError: the directory cannot be created, or its file system has no locks.
+        VerificationError: it is somebody else's, with a link to where it would write outside.
     """
     refuse_remote(root)
     try:
@@ -23,4 +24,6 @@ def lock_index(root: Path, wait_seconds: float = 0) -> Iterator[None]:
     except OSError as error:
         raise ConfigError(f"cannot create the index directory: {system_error(error)}") from error
     with locked(root, wait_seconds):
+        for name in (CURRENT, VERSIONS):
+            refuse_outside(root / name, root.resolve())
         yield

@@ -1,6 +1,6 @@
 from .copies import cache_folder as cache_folder, fetched as fetched
 from .formats import canonical_json as canonical_json, check_format as check_format, sha256 as sha256
-from .locking import IN_USE as IN_USE, locked as locked
+from .locking import IN_USE as IN_USE, locked as locked, open_lock as open_lock
 from .places import (
     expanded as expanded, refuse_existing as refuse_existing, refuse_remote as refuse_remote, remote_url as remote_url,
 )

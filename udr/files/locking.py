@@ -1,5 +1,6 @@
 """Folders that one process at a time works in."""
 
+import errno
 import fcntl
 import logging
 import os
@@ -23,6 +24,20 @@ _SILENT_SECONDS = 0.5
 """How long to wait without a word."""
 
 
+def open_lock(path: Path) -> int:
+    """Open a file that is to be locked, and written to at most then; create it if it is missing.
+
+    Raises:
+        OSError: it cannot be opened, or is a link: in a folder of somebody else, it may lead to any file of the user's.
+    """
+    try:
+        return os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666)
+    except OSError as error:
+        if error.errno == errno.ELOOP and path.is_symlink():
+            error.strerror = f"{path.name} is a link, through which udr does not write; run: rm {path}"
+        raise
+
+
 @contextmanager
 def locked(folder: Path, wait_seconds: float = 0) -> Iterator[None]:
     """Keep other processes out of a folder until the block ends, or until this process dies, however it dies.
@@ -36,7 +51,7 @@ def locked(folder: Path, wait_seconds: float = 0) -> Iterator[None]:
     """
     began, told = time.monotonic(), False
     try:
-        file = (folder / ".lock").open("a+", encoding="utf-8")
+        file = os.fdopen(open_lock(folder / ".lock"), "r+", encoding="utf-8")
     except OSError as error:
         raise ConfigError(system_error(error)) from error
     with file:
@@ -56,7 +71,8 @@ def locked(folder: Path, wait_seconds: float = 0) -> Iterator[None]:
                 raise ConfigError(
                     f"{folder}: its file system cannot lock files ({error.strerror}); use a folder on a local disk"
                 ) from error
-        file.truncate(0)
+        file.seek(0)
+        file.truncate()
         command = " ".join([Path(sys.argv[0]).name, *sys.argv[1:3]])
         file.write(f"process {os.getpid()} on {socket.gethostname()} ({command[:80]})")
         file.flush()

@@ -12,6 +12,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
+from udr.files.locking import open_lock
+
 _DAY = 24 * 60 * 60
 
 
@@ -80,7 +82,7 @@ def _only_writer(temporary: Path) -> BinaryIO:
     Its name is fixed, so that the next attempt takes the file that a killed one left.
     """
     while True:
-        stream = os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT, 0o666), "wb")
+        stream = os.fdopen(open_lock(temporary), "wb")
         try:
             with suppress(OSError):
                 fcntl.flock(stream, fcntl.LOCK_EX)

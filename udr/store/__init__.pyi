@@ -30,7 +30,7 @@ from .untrusted import (
     MOST_LABELS as MOST_LABELS, VERSION_NAME as VERSION_NAME,
     bounded as bounded, check_manifest as check_manifest, check_schema as check_schema,
     distrust as distrust, open_read_only as open_read_only,
-    read_only_uri as read_only_uri,
+    read_only_uri as read_only_uri, refuse_outside as refuse_outside,
 )
 from .verification import (
     COMPACTING as COMPACTING, Finding as Finding, LEFTOVER as LEFTOVER,

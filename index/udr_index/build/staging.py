@@ -52,6 +52,9 @@ class StagedVersion:
     def finish(self, rows: IngestedRows, folder: Path) -> int:
         """Make what is missing, rename the staging folder to ``folder``, and return how many texts were encoded."""
         self.path.mkdir(exist_ok=True)
+        # Of somebody else's index, a build may seem to resume.
+        for path in (self.path, *self.path.rglob("*")):
+            store.refuse_outside(path, self.path.parent.resolve())
         rows.path.replace(self.path / store.DEMONSTRATIONS)
         # Tokens are counted and words are indexed anew by each build: both take a small part of its time.
         self._count_tokens(rows)

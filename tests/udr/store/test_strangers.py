@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.fakes import HashEncoder
+from tests.fakes import HashEncoder, write_collection
 from tests.tiny_models import save_encoder
 from tests.udr.store.test_version import rewrite_manifest, version
 from udr.cli import main
@@ -29,9 +29,12 @@ from udr.store import (
     read_settings,
     seal,
     verify,
+    write_settings,
 )
-from udr.types import Json
-from udr_index.build import BuildConfig, build
+from udr.store.usage import UsageFile
+from udr.types import Json, Row
+from udr_index.build import BuildConfig, Progress, build
+from udr_index.versions import prune
 
 STAMP: dict[str, Json] = {"size": 3, "sha256": "0" * 64}
 
@@ -115,6 +118,80 @@ def test_a_link_out_of_the_index_is_refused(copy: Path, tmp_path: Path, name: st
     with pytest.raises(VerificationError, match=rf"{path.name}.*: is a link out of the index, to {outside}.*cp -rL"):
         open_version(copy)
     assert any("is a link out of the index" in str(finding) for finding in verify(copy))
+
+
+def put(root: Path) -> None:
+    with Retriever.open(root, encoder=HashEncoder()) as retriever:
+        retriever.put("notes", [Row(id="new", input={"text": "a new day"}, target="glad")])
+
+
+def set_search(root: Path) -> None:
+    opened = open_version(root)
+    write_settings(opened.path, opened.manifest, {})
+
+
+def rebuild(root: Path) -> None:
+    build(BuildConfig(tasks=write_collection(root.parent / "tasks"), out=root), HashEncoder())
+
+
+OUT, LINK = "is a link out of the index, to", "is a link, through which udr does not write; run: rm "
+
+
+@pytest.mark.parametrize("exists", [True, False])
+@pytest.mark.parametrize(
+    ("name", "write", "message"),
+    [
+        ("V/search.json", set_search, OUT),
+        ("V/.search.json.tmp", set_search, LINK),
+        (".lock", lambda root: prune(root, keep=1), LINK),
+        (".lock", rebuild, LINK),
+        ("CURRENT", rebuild, OUT),
+        ("live/log", put, OUT),
+        ("live/.lock", put, LINK),
+        ("live/.commit", put, LINK),
+        ("live/usage.sqlite", lambda root: UsageFile(root / "live" / "usage.sqlite").close(), OUT),
+    ],
+)
+def test_nothing_is_written_through_a_link(
+    copy: Path, tmp_path: Path, name: str, write: Callable[[Path], object], message: str, exists: bool
+) -> None:
+    victim, path = tmp_path / "outside", copy / name.replace("V", f"versions/{read_current(copy)}")
+    path.parent.mkdir(exist_ok=True)
+    path.unlink(missing_ok=True)
+    path.symlink_to(victim)
+    if exists:
+        victim.write_bytes(b"")
+    with pytest.raises((UdrError, OSError), match=message):
+        write(copy)
+    assert victim.read_bytes() == b"" if exists else not victim.exists()
+
+
+@pytest.mark.parametrize(("name", "write"), [("live", put), ("versions", rebuild)])
+def test_nothing_is_written_to_a_folder_elsewhere(
+    copy: Path, tmp_path: Path, name: str, write: Callable[[Path], object]
+) -> None:
+    (tmp_path / "outside").mkdir()
+    shutil.rmtree(copy / name, ignore_errors=True)
+    (copy / name).symlink_to(tmp_path / "outside")
+    with pytest.raises(UdrError, match=OUT):
+        write(copy)
+    assert list((tmp_path / "outside").iterdir()) == []
+
+
+def test_a_build_that_somebody_else_began_writes_nothing_elsewhere(tmp_path: Path) -> None:
+    def interrupt(progress: Progress) -> None:
+        if progress.stage == "encoded":
+            raise KeyboardInterrupt
+
+    config = BuildConfig(tasks=write_collection(tmp_path / "tasks"), out=tmp_path / "index")
+    with pytest.raises(KeyboardInterrupt):
+        build(config, HashEncoder(), interrupt)
+    (folder,) = config.out.glob(".building-*")
+    (folder / "made-for").unlink()
+    (folder / "made-for").symlink_to(tmp_path / "outside")
+    with pytest.raises(VerificationError, match=OUT):
+        build(config, HashEncoder())
+    assert not (tmp_path / "outside").exists()
 
 
 def test_links_inside_the_index_and_to_it_are_followed(copy: Path, tmp_path: Path) -> None:

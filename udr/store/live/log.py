@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import BinaryIO, Literal, get_args
 
 from udr.errors import StorageError, VerificationError, system_error
-from udr.files import write_atomically
+from udr.files import open_lock, write_atomically
 from udr.store.live.records import HEAD_BYTES, DamagedRecordError, Head, Place, decode, encode
+from udr.store.untrusted import refuse_outside
 
 LOG = "log"
 _COMMIT = ".commit"
@@ -38,10 +39,14 @@ class WriteLog:
 
     Attributes:
         path: the file.
+
+    Raises:
+        VerificationError: a link leads out of the index directory.
     """
 
     def __init__(self, folder: Path) -> None:
         self.path, self._folder = folder / LOG, folder
+        refuse_outside(self.path, folder.parent.resolve())
         self._file: BinaryIO | None = None
         self._place, self._net, self._seen = Place(), 0, (0, 0)
         self._broken = ""
@@ -141,7 +146,7 @@ class WriteLog:
         """Keep other processes from writing until the block ends; create the folder if it is missing."""
         try:
             self._folder.mkdir(exist_ok=True)
-            lock = os.open(self._folder / _COMMIT, os.O_RDWR | os.O_CREAT, 0o666)
+            lock = open_lock(self._folder / _COMMIT)
         except OSError as error:
             raise _storage(error, self._folder) from error
         try:

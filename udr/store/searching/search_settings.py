@@ -131,11 +131,17 @@ def write_weights(folder: Path, manifest: Manifest, weights: Mapping[str, float]
 def write_search(
     folder: Path, manifest: Manifest, settings: Mapping[str, SearchSettings], weights: Mapping[str, float]
 ) -> None:
-    """Write both, the settings of each approximate partition and the weights of tasks, at once."""
+    """Write both, the settings of each approximate partition and the weights of tasks, at once.
+
+    Raises:
+        VerificationError: the file is a link out of the index.
+    """
+    path = folder / SEARCH
+    refuse_outside(path, root_of(folder))
     keys: dict[str, Json] = {
         "format": FORMAT,
         "version": manifest.version,
         "tasks": {name: asdict(setting) for name, setting in settings.items()},
     }
     # Left out if there are no weights, as in indexes made before there were any.
-    write_atomically(folder / SEARCH, seal({**keys, **({"hybrid": dict(weights)} if weights else {})}))
+    write_atomically(path, seal({**keys, **({"hybrid": dict(weights)} if weights else {})}))

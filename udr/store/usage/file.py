@@ -9,7 +9,7 @@ from pathlib import Path
 
 from udr.errors import ArtifactError, InvalidInputError, StorageError, UnknownPromptError, listed, reason
 from udr.files import check_format
-from udr.store.untrusted import check_schema, distrust
+from udr.store.untrusted import check_schema, distrust, refuse_outside
 from udr.store.usage.types import Count, PromptOutcome, ShownPrompt, TaskTotal, Told
 
 USAGE = "usage.sqlite"
@@ -46,11 +46,12 @@ class UsageFile(AbstractContextManager["UsageFile"]):
 
     Raises:
         StorageError: here and in all methods: it cannot be read or written.
-        ArtifactError: it is not a file of usage, or of another format.
+        ArtifactError: it is not a file of usage, or of another format, or a link leads out of the index directory.
     """
 
     def __init__(self, path: Path, *, read_only: bool = False) -> None:
         self.path = path
+        refuse_outside(path, path.parent.parent.resolve())
         with self._errors():
             if read_only:
                 self._connection = sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True)

@@ -1,7 +1,7 @@
 """The rows of an index with what was written on top of its version, opened without an encoder."""
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -55,14 +55,12 @@ def verify_log(root: Path, version: IndexVersion | None = None) -> list[Finding]
 
     With a version, vectors that its encoder is said to have made are checked, too.
     """
-    log = WriteLog(root / LIVE)
     try:
-        read_writes(log)
+        with closing(WriteLog(root / LIVE)) as log:
+            read_writes(log)
         if version is not None:
             with open_rows(root, version):
                 pass
     except (VerificationError, OSError) as error:
-        return [Finding(f"{LIVE}/{LOG}", str(error).removeprefix(f"{log.path}: "))]
-    finally:
-        log.close()
+        return [Finding(f"{LIVE}/{LOG}", str(error).removeprefix(f"{root / LIVE / LOG}: "))]
     return []

@@ -47,7 +47,7 @@ class LivePool:
     ) -> None:
         self.base, self.durability = base, durability
         self._root, self._encode, self.take_lock = root, encode, take_lock
-        self._log = None if root is None else WriteLog(root / LIVE)
+        self._log: WriteLog | None = None
         self._overlay = Overlay()
         self._view = View(base, self._overlay)
         self._reading = threading.Lock()
@@ -55,6 +55,8 @@ class LivePool:
         self._pending: list[tuple[Change, Future[Outcome]]] = []
         self._queueing, self._committing = threading.Lock(), threading.Lock()
         try:
+            if root is not None:
+                self._log = WriteLog(root / LIVE)
             self.view()
         except BaseException:
             self.close()
