@@ -60,13 +60,24 @@ def _set_mode(stream: BinaryIO, path: Path, private_as: Path | None) -> None:
     before = mode = os.fstat(stream.fileno()).st_mode & 0o777
     if path.exists():
         mode = path.stat().st_mode & 0o777
-        if path.is_symlink() and not mode & 0o222:
-            # Such as those to a cache of DVC or git-annex, which knows its files by their content.
-            raise PermissionError(errno.EACCES, "links to a read-only file; put a copy in the link's place")
+        refuse_link(path)
     if private_as is not None:
         mode &= private_as.stat().st_mode & 0o077 | 0o700
     if mode != before:
         os.fchmod(stream.fileno(), mode)
+
+
+def refuse_link(path: Path) -> None:
+    """Raise ``OSError`` if a file that is to be written is a link to a read-only file, or to none.
+
+    For what is written together with other files: ``write_atomically`` refuses the former only once it gets there.
+    """
+    if path.is_symlink():
+        if not path.exists():
+            raise FileNotFoundError(errno.ENOENT, "links to no file; remove the link", str(path))
+        if not path.stat().st_mode & 0o222:
+            # Such as those to a cache of DVC or git-annex, which knows its files by their content.
+            raise PermissionError(errno.EACCES, "links to a read-only file; put a copy in the link's place", str(path))
 
 
 def copy_atomically(source: Path, target: Path) -> None:

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from udr.data import TaskFolder, rows_and_errors
 from udr.errors import DataError
-from udr.files import write_atomically
+from udr.files import refuse_link, write_atomically
 from udr.types import Row
 from udr_index.plural import counted
 from udr_index.quality.coverage import empty_fields
@@ -46,7 +46,8 @@ def fix(folder: TaskFolder) -> list[Fixed]:
     """Remove a task's rows without text, its duplicates and its leaks; return what was removed from each split.
 
     Raises:
-        DataError: a file cannot be read to its end, or no row of a split would be left.
+        DataError: a file cannot be read to its end, or no row of a split would be left; nothing is written.
+        OSError: a file cannot be written; nothing is if it is a link to a read-only file.
     """
     splits, lines = dict[str, Split](), dict[str, dict[str, int]]()
     for name in SPLITS:
@@ -54,17 +55,25 @@ def fix(folder: TaskFolder) -> list[Fixed]:
             numbered = _read(folder, name)
             splits[name] = Split(folder.task, name, [row for _, row in numbered])
             lines[name] = {row.id: line for line, row in numbered}
-    fixed = list[Fixed]()
+    wrong, removed = dict[str, dict[str, str]](), folder.path / REMOVED
     for number, (name, split) in enumerate(splits.items()):
         later = list(splits.values())[number + 1 :]
         if why := _wrong(split, later):
-            path = folder.file(name)
             if len(why) == len(split.rows):
-                raise DataError("would keep no row, since each is a duplicate, a leak or empty", path=path)
-            if written := path.suffix == ".jsonl":
-                _remove(path, {id: lines[name][id] for id in why}, split, why)
-            reasons = {reason: list(why.values()).count(reason) for reason in dict.fromkeys(why.values())}
-            fixed.append(Fixed(folder.task.name, path, reasons, written))
+                message = "would keep no row, since each is a duplicate, a leak or empty"
+                raise DataError(message, path=folder.file(name))
+            if folder.file(name).suffix == ".jsonl":
+                refuse_link(folder.file(name))
+                if removed.is_symlink():
+                    raise DataError("is a link, through which no removed row is kept; remove it", path=removed)
+            wrong[name] = why
+    fixed = list[Fixed]()
+    for name, why in wrong.items():
+        path = folder.file(name)
+        if written := path.suffix == ".jsonl":
+            _remove(path, {id: lines[name][id] for id in why}, splits[name], why)
+        reasons = {reason: list(why.values()).count(reason) for reason in dict.fromkeys(why.values())}
+        fixed.append(Fixed(folder.task.name, path, reasons, written))
     return fixed
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from udr.data import Task, TaskFolder, row_text
 from udr.errors import ConfigError
-from udr.files import write_atomically
+from udr.files import refuse_link, write_atomically
 from udr.types import Row
 from udr_index.splitting.holdout import Holdout, Pairs, split_rows
 
@@ -44,6 +44,7 @@ def split_folder(
     Raises:
         ConfigError: the task has as many test rows already, or too few rows for more.
         DataError: a row is invalid.
+        OSError: a file cannot be written, or is a link to a read-only file, or to none.
     """
     held = _held_out(folder, test_rows)
     source = folder.file("train")
@@ -55,10 +56,13 @@ def split_folder(
     holdout = split_rows(folder.task, rows, more, seed, near and near(folder.task, rows))
     if not holdout.test:
         raise ConfigError(f"{source}: has too few different rows to hold some out; found {len(rows)}")
-    # If this stops between the two files, the moved rows are in both, which `udr tasks check` tells.
     holdout = replace(holdout, test=(*held, *holdout.test))
-    write_rows(folder.path / "test.jsonl", holdout.test, source)
-    write_rows(folder.path / "train.jsonl", holdout.train, source)
+    test, train = folder.path / "test.jsonl", folder.path / "train.jsonl"
+    for path in (test, train):
+        refuse_link(path)
+    # If this stops between the two files, the moved rows are in both, which `udr tasks check` tells.
+    write_rows(test, holdout.test, source)
+    write_rows(train, holdout.train, source)
     if kept is not None:
         source.rename(kept)
     return FolderSplit(folder.task.name, holdout, kept, len(held))

@@ -77,6 +77,31 @@ def test_files_keep_their_permissions_and_links(folder: Path, tmp_path: Path) ->
     assert [stat.S_IMODE(path.stat().st_mode) for path in (data, folder / "removed.jsonl")] == [0o600, 0o600]
 
 
+@pytest.mark.parametrize("name", ["train", "validation"])
+def test_a_link_to_a_read_only_file_is_refused_before_anything_is_written(
+    run: Run, folder: Path, tmp_path: Path, name: str
+) -> None:
+    path, cached = folder / f"{name}.jsonl", tmp_path / "cached"
+    path.rename(cached).chmod(0o444)
+    path.symlink_to(cached)
+    before = {file.name: file.read_bytes() for file in folder.iterdir()}
+    status, _, err = run("tasks", "check", folder, "--fix")
+    assert status == 1 and f"{name}.jsonl: links to a read-only file; put a copy in the link's place" in err
+    assert {file.name: file.read_bytes() for file in folder.iterdir()} == before
+
+
+@pytest.mark.parametrize("exists", [True, False])
+def test_removed_rows_go_to_no_file_elsewhere(run: Run, folder: Path, tmp_path: Path, exists: bool) -> None:
+    other, before = tmp_path / "other", (folder / "train.jsonl").read_bytes()
+    if exists:
+        other.write_bytes(b"mine")
+    (folder / "removed.jsonl").symlink_to(other)
+    status, _, err = run("tasks", "check", folder, "--fix")
+    assert status == 1 and "removed.jsonl: is a link, through which no removed row is kept; remove it" in err
+    assert (folder / "train.jsonl").read_bytes() == before
+    assert other.read_bytes() == b"mine" if exists else not other.exists()
+
+
 def test_rows_that_differ_in_an_operator_stay(tmp_path: Path) -> None:
     folder = write_task(tmp_path / "tasks", NOTES)
     splits = {"train": ["7 - 5", "7 / 5", "C"], "validation": ["7 * 5", "C#"], "test": ["75", "7.5", "7 - 5."]}

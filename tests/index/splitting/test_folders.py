@@ -58,6 +58,21 @@ def test_what_is_split_off_a_private_file_is_private_and_a_link_stays(run: Run, 
     assert made[0].is_symlink() is (suffix == ".jsonl") and len(made[0].read_bytes().splitlines()) == 32
 
 
+@pytest.mark.parametrize(("name", "problem"), [("train", "links to a read-only file"), ("test", "links to no file")])
+def test_a_link_that_cannot_be_written_is_refused_before_rows_move(
+    run: Run, tmp_path: Path, name: str, problem: str
+) -> None:
+    folder = write_task(tmp_path / "tasks", NOTES, train=rows())
+    path, other = folder / f"{name}.jsonl", tmp_path / "other"
+    if name == "train":
+        path.rename(other).chmod(0o444)
+    path.symlink_to(other)
+    status, _, err = run("tasks", "split", tmp_path / "tasks")
+    assert status == 1 and f"{name}.jsonl: {problem}" in err
+    assert other.exists() is (name == "train") and len((folder / "train.jsonl").read_bytes().splitlines()) == 40
+    assert (folder / "test.jsonl").is_file() is False
+
+
 def test_only_tasks_without_a_test_split_are_split(run: Run, tmp_path: Path) -> None:
     done = write_task(tmp_path, NOTES, train=rows()[:30], test=rows()[30:])
     before = {path.name: path.read_bytes() for path in done.iterdir()}
