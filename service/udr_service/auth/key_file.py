@@ -31,7 +31,7 @@ class KeyFile:
 
 
 def append(path: Path, entry: KeyEntry) -> None:
-    """Add an entry to a file of keys; create the file, readable only by its owner, if needed.
+    """Add an entry to a file of keys; create the file, readable only by its owner, if needed, or keep its permissions.
 
     Raises:
         ConfigError: the file is invalid, or has the name already; it is left as it was.
@@ -42,8 +42,9 @@ def append(path: Path, entry: KeyEntry) -> None:
         before = read_text(path).rstrip() if path.exists() else ""
         text = f"{before}\n\n{entry.to_toml()}".lstrip()
         KeyRing.parse(text)
-        # Before the content is written.
-        os.fchmod(stream.fileno(), 0o600)
+        if not path.exists():
+            # Before the content is written.
+            os.fchmod(stream.fileno(), 0o600)
         stream.write(text.encode())
 
     with _naming(path):
