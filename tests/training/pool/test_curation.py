@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import stat
 from pathlib import Path
 from typing import Any
 
@@ -120,6 +121,18 @@ def test_a_new_collection_has_the_family_that_another_folder_describes(tmp_path:
 
     assert open_collection(tmp_path / "new").families == before.families == {"mood": folder.family}
     assert (folder.family.instruction, written.name) == ('Say "how" it feels.', "notes")
+
+
+def test_what_is_made_of_private_files_is_private(place: Path, tmp_path: Path) -> None:
+    tasks = Path(shutil.copytree(place / "tasks", tmp_path / "tasks"))
+    folder = open_collection(tasks).tasks["notes"]
+    folder.file("train").chmod(0o600)
+    # As in a cache of DVC; the copy can be changed.
+    folder.file("test").chmod(0o440)
+    made = write_curated(folder, choose(folder.rows("train"), [scored(-1, *[1.0] * 31)]), tmp_path / "out")
+    modes = {path.name: stat.S_IMODE(path.stat().st_mode) for path in made.iterdir()}
+    assert modes["train.jsonl"] == modes["dropped.jsonl"] == 0o600
+    assert modes["test.jsonl"] & 0o607 == 0o600
 
 
 def test_scores_are_read_as_they_were_written(place: Path, tmp_path: Path) -> None:

@@ -98,7 +98,8 @@ def write_curated(folder: TaskFolder, choice: Choice, out: Path) -> Path:
     Raises:
         ConfigError: ``out`` exists.
     """
+    source = folder.file("train")
     with new_collection(folder, out) as target:
-        write_lines(target / "train.jsonl", map(row_text, choice.kept))
-        write_records(target / DROPPED, map(asdict, choice.dropped))
+        write_lines(target / "train.jsonl", map(row_text, choice.kept), source)
+        write_records(target / DROPPED, map(asdict, choice.dropped), source)
     return out / task_path(folder)
