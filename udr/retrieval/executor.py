@@ -52,6 +52,8 @@ def choices(
     """
     results: dict[int, Choice] = {}
     chances = partitions.chances(plans, vectors, fields)
+    # Once for all searches, since it takes time if there are many.
+    equal = [partitions.copies(plan, partial(stopped, number)) for number, plan in enumerate(plans)]
     steps = dict.fromkeys(range(len(plans)), 1)
     while steps := {number: step for number, step in steps.items() if not stopped(number)}:
         numbers, deeper = list(steps), dict[int, int]()
@@ -59,7 +61,8 @@ def choices(
         labels = {index: chances[number] for index, number in enumerate(numbers) if number in chances}
         depths = [_depth(plans[number], step) for number, step in steps.items()]
         stops = [partial(stopped, number) for number in numbers]
-        searched = partitions.search([plans[number] for number in numbers], queries, labels, depths, stops)
+        asked, out = [plans[number] for number in numbers], [equal[number] for number in numbers]
+        searched = partitions.search(asked, out, queries, labels, depths, stops)
         for number, depth, result, stop in zip(numbers, depths, searched, stops, strict=True):
             query = vectors.get(number), copies.get(number), chances.get(number)
             selection = _Selection(partitions, plans[number], *query, stop)

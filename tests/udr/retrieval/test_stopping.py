@@ -2,14 +2,17 @@
 
 from collections import Counter
 from collections.abc import Callable, Iterator
+from itertools import count
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.udr.retrieval.conftest import note, open_pools
+from udr.data import Task, copy_text
 from udr.errors import StoppedError
 from udr.retrieval import Retrieval, RetrievalRequest, Retriever
+from udr.types import Row
 
 WORDS = "river lake harbour island valley castle bridge forest meadow tower".split()
 
@@ -84,6 +87,32 @@ def test_loops_look_often(opened: Retriever) -> None:
     search(opened, stopped=never)
     # Each block of vectors, and each choice of diversity.
     assert looks[0] > 5 and looks[2] >= 20
+
+
+@pytest.mark.parametrize("options", [{}, {"distinct": 0.5}])
+def test_many_copies_are_read_in_blocks_and_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options: dict[str, Any]
+) -> None:
+    """Of 1,600 rows that may be copies, 1,200 are; with an option, the search goes deeper three times."""
+    read: list[str] = []
+
+    def counting(task: Task, row: Row) -> str:
+        read.append(row.id)
+        return copy_text(task, row)
+
+    monkeypatch.setattr("udr.retrieval.partitions.hits.copy_text", counting)
+    texts = ["7 - 5", "7 / 5", "7 - 5.", "7-5"]
+    rows = [note(f"{n:04}", texts[n % 4]) for n in range(1600)]
+    with open_pools(tmp_path, {"a": [*rows, *(note(f"x{n}", "the river") for n in range(400))]}) as retriever:
+        plan = retriever.plan(RetrievalRequest(input="7 - 5", scope="all", k=3, **options))
+        vectors = {0: retriever.encode([plan.text])[0]}
+        (result,) = retriever.search([plan], vectors)
+        assert result.copies == 1200 and all("7 - 5" not in row.text for row in result)
+        # Each text once in each of four blocks, whatever the number of rows.
+        assert len(read) == 16
+        looks = count()
+        (stopped,) = retriever.search([plan], vectors, stopped=lambda _: next(looks) >= 2)
+        assert (len(stopped), stopped.copies, len(read)) == (0, 0, 24)
 
 
 def test_planning_stops_between_tasks(opened: Retriever) -> None:

@@ -39,13 +39,14 @@ class HitReader:
         """Return how many rows that a plan searches have each label."""
         return sum((self.view.labels(task).counts(plan.rows.get(task)) for task in plan.copy_keys), Counter())
 
-    def copies(self, plan: Plan) -> dict[str, Mapping[int, str]]:
-        """Return the ids of the rows of each task whose input equals a plan's, by position."""
+    def copies(self, plan: Plan, stopped: Stopped) -> dict[str, Mapping[int, str]]:
+        """Return the ids of each task's rows whose input equals a plan's, by position; not all once it is stopped."""
         return {
-            task: self._equal(plan, task, self.view.table.copies(task, keys)) for task, keys in plan.copy_keys.items()
+            task: self._equal(plan, task, self.view.table.copies(task, keys), stopped)
+            for task, keys in plan.copy_keys.items()
         }
 
-    def _equal(self, plan: Plan, name: str, ids: Mapping[int, str]) -> Mapping[int, str]:
+    def _equal(self, plan: Plan, name: str, ids: Mapping[int, str], stopped: Stopped) -> Mapping[int, str]:
         """Return the copies among the rows of a task that have a copy key of a plan, which others may have, too."""
         if not ids:
             return ids
@@ -53,9 +54,17 @@ class HitReader:
         inputs = PlainText(str(input)).inputs(task) if plan.request.task is None else [check_input(task, input)]
         texts, equal, positions = {input_copy_text(task, fields) for fields in inputs}, dict[int, str](), list(ids)
         for start in range(0, len(positions), _BLOCK):
+            if stopped():
+                break
             block = positions[start : start + _BLOCK]
-            rows = zip(block, self.view.table.rows(name, block), strict=True)
-            equal |= {position: ids[position] for position, row in rows if copy_text(task, row) in texts}
+            # Most are the same to the letter, and what copies have in common takes longer to find than all else.
+            known: dict[str, bool] = {}
+            for position, row in zip(block, self.view.table.rows(name, block), strict=True):
+                fields = repr((row.input, row.choices))
+                if fields not in known:
+                    known[fields] = copy_text(task, row) in texts
+                if known[fields]:
+                    equal[position] = ids[position]
         return equal
 
     def labels_of(self, hits: Sequence[Hit]) -> list[str]:

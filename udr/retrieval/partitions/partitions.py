@@ -42,6 +42,7 @@ class Partitions(HitReader):
     def search(
         self,
         plans: Sequence[Plan],
+        equal: Sequence[Mapping[str, Mapping[int, str]]],
         vectors: Mapping[int, Vectors],
         chances: Mapping[int, Chances],
         depths: Sequence[int],
@@ -51,12 +52,13 @@ class Partitions(HitReader):
 
         Args:
             plans: the plans.
+            equal: what ``copies`` returns, for each plan.
             vectors: the query vectors of the encoded plans, float32 [dimension], by index in ``plans``.
             chances: what ``chances`` returns.
             depths: for each plan.
             stopped: for each plan, whether nobody waits for it any more; its result is then incomplete.
         """
-        copies = [_passing(plan, self.copies(plan)) for plan in plans]
+        copies = [_passing(plan, found) for plan, found in zip(plans, equal, strict=True)]
         left_out = [self._left_out(plan, found) for plan, found in zip(plans, copies, strict=True)]
         modes = [plan.request.mode for plan in plans]
         deep = [max(depth, _FUSED) if mode == "hybrid" else depth for mode, depth in zip(modes, depths, strict=True)]
