@@ -67,8 +67,8 @@ ADAPTERS = {
     "torch": "udr.models.encoder udr.models.device udr.models.onnx.export udr.models.encoder_backends udr_training.",
     "transformers": "udr.models.counting.transformers_tokenizer udr_training.",
     "tomli_w": (
-        "udr_training.config.files udr_training.pool.criteria.files udr_training.pool.synthesis.writing "
-        "udr_index.preparation.task_file"
+        "udr_training.config.files udr_training.pool.criteria.files udr_training.pool.new_collection "
+        "udr_training.pool.synthesis.writing udr_index.preparation.task_file"
     ),
     "uvicorn": "udr_service.",
 }
