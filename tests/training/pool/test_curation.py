@@ -109,7 +109,8 @@ def test_the_commands_score_a_pool_and_write_a_new_one(
 
 def test_a_new_collection_has_the_family_that_another_folder_describes(tmp_path: Path) -> None:
     """Its queries of the whole family read the same instruction."""
-    tasks, row = tmp_path / "tasks", {"id": "a", "input": {"text": "a day"}, "target": "glad"}
+    tasks = tmp_path / "tasks"
+    row: dict[str, Any] = {"id": "a", "input": {"text": "a day"}, "target": "glad"}
     for place, name in (("one", "others"), ("two", "notes")):
         write_task(tmp_path / place, {**NOTES, "name": name}, train=[row])
         shutil.copytree(tmp_path / place / "mood", tasks / place)

@@ -244,13 +244,9 @@ def test_numbers_of_numpy_are_taken_wherever_they_are(copy: Path) -> None:
     with Retriever.open(copy, encoder=HashEncoder()) as retriever:
         listed = retriever.retrieve("questions", {"question": [7, [0.5, "x"]]}, 3)
         assert retriever.retrieve("questions", {"question": [whole(7), (real(0.5), "x")]}, 3) == listed
-        row: Any = {
-            "id": "new",
-            "input": {"text": whole(7)},
-            "target": "glad",
-            "metadata": {"stars": whole(4), "parts": [{"share": real(0.5)}]},
-        }
-        retriever.put("notes", [row, Row(**{**row, "id": "other"})])
+        metadata: dict[str, Any] = {"stars": whole(4), "parts": [{"share": real(0.5)}]}
+        row = Row(id="other", input={"text": whole(7)}, target="glad", metadata=metadata)
+        retriever.put("notes", [{**row.to_json(), "id": "new"}, row])
         stored = retriever.demonstration("notes", "new")
         assert (stored.input, stored.metadata) == ({"text": 7}, {"stars": 4, "parts": [{"share": 0.5}]})
         for test in (
