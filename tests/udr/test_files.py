@@ -11,7 +11,7 @@ from typing import Any, BinaryIO
 
 import pytest
 
-from udr.errors import ArtifactError, ConfigError
+from udr.errors import ArtifactError, ConfigError, system_error
 from udr.files import canonical_json, first_to_finish, locked, sha256, whole_folder, write_atomically
 
 
@@ -138,6 +138,23 @@ def test_a_folder_in_the_making_is_nobody_elses(tmp_path: Path) -> None:
     with first_to_finish(tmp_path / "other"):
         pass
     assert all((path / "mine").is_file() for path in others[:3])
+
+
+def test_errors_name_the_folder_that_was_asked_for(tmp_path: Path) -> None:
+    folder = tmp_path / "none" / "folder"
+    with pytest.raises(FileNotFoundError) as caught, whole_folder(folder):
+        pass
+    assert system_error(caught.value) == f"{folder}: No such file or directory; check the path"
+    folder.parent.mkdir()
+    with pytest.raises(FileNotFoundError) as caught, whole_folder(folder) as staging:
+        (staging / "a" / "b").touch()
+    assert system_error(caught.value).startswith(f"{folder}/a/b: No such file or directory")
+    with pytest.raises(OSError, match="not empty") as taken, whole_folder(folder):
+        (folder / "other").mkdir(parents=True)
+    assert system_error(taken.value) == f"{folder}: Directory not empty"
+    with pytest.raises(FileNotFoundError) as caught, first_to_finish(folder):
+        (tmp_path / "x" / "y").touch()
+    assert caught.value.filename == str(tmp_path / "x" / "y")
 
 
 def hold(folder: Path, ready: Any, go: Any) -> None:

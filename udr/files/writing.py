@@ -161,7 +161,8 @@ def _staging(folder: Path) -> Iterator[Path]:
     Those of killed processes are deleted after a day.
     """
     # Not the process's number alone: another container, on the same disk, may have it too.
-    with fresh_folder(folder.with_name(f".{folder.name}.{os.getpid()}-{secrets.token_hex(4)}")) as staging:
+    hidden = folder.with_name(f".{folder.name}.{os.getpid()}-{secrets.token_hex(4)}")
+    with shown_as(hidden, folder), fresh_folder(hidden) as staging:
         ours = re.compile(rf"\.{re.escape(folder.name)}\.\d+-[0-9a-f]{{8}}")
         for left in filter(lambda path: ours.fullmatch(path.name), folder.parent.iterdir()):
             # Its process may have renamed or deleted it meanwhile.
@@ -169,6 +170,17 @@ def _staging(folder: Path) -> Iterator[Path]:
                 if time.time() - left.stat().st_mtime > _DAY:
                     shutil.rmtree(left, ignore_errors=True)
         yield staging
+
+
+@contextmanager
+def shown_as(hidden: Path, folder: Path) -> Iterator[None]:
+    """Have the system's errors of a hidden folder, and of what is in it, name the folder that is made there."""
+    try:
+        yield
+    except OSError as error:
+        if isinstance(error.filename, str) and Path(error.filename).is_relative_to(hidden):
+            error.filename = str(folder / Path(error.filename).relative_to(hidden))
+        raise
 
 
 @contextmanager

@@ -1,16 +1,16 @@
 """``udr init`` from a table to a task folder that ``udr tasks check`` accepts."""
 
 import logging
+import secrets
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 from udr.data import ENOUGH_TEST_ROWS, Kind, few_test_rows, input_text, task_files
 from udr.errors import ConfigError, DataError, listed
-from udr.files import refuse_remote, sha256, sync, sync_tree
+from udr.files import fresh_folder, refuse_remote, sha256, shown_as, sync, sync_tree
 from udr.models import SentenceEncoder
 from udr.types import Json, Row
 from udr_index.plural import counted
@@ -173,8 +173,9 @@ def _write(config: InitConfig, conversion: Conversion, holdout: Holdout) -> Repo
     """Write the folder beside its place, check it, and give it its name."""
     config.out.mkdir(parents=True, exist_ok=True)
     try:
-        with TemporaryDirectory(prefix=".init-", dir=config.out) as staging:
-            staged = Path(staging) / config.folder.relative_to(config.out)
+        hidden = config.out / f".init-{secrets.token_hex(4)}"
+        with shown_as(hidden, config.out), fresh_folder(hidden) as staging:
+            staged = staging / config.folder.relative_to(config.out)
             staged.mkdir(parents=True)
             source: dict[str, Json] = {"file": config.table.name, "sha256": sha256(config.table)}
             (staged / "task.toml").write_text(task_toml(conversion.task, source), "utf-8")
@@ -182,13 +183,13 @@ def _write(config: InitConfig, conversion: Conversion, holdout: Holdout) -> Repo
             for split, rows in splits.items():
                 if rows:
                     write_rows(staged / f"{split}.jsonl", rows, config.table)
-            report = check(CheckConfig(tasks=Path(staging)))
+            report = check(CheckConfig(tasks=staging))
             if errors := [finding for finding in report.findings if finding.severity is Severity.ERROR]:
                 raise DataError(f"what was made of it does not pass udr tasks check: {errors[0]}", path=config.table)
             sync_tree(staged)
             config.folder.parent.mkdir(exist_ok=True)
             if config.folder.exists():
-                config.folder.rename(Path(staging) / "replaced")
+                config.folder.rename(staging / "replaced")
             staged.rename(config.folder)
             sync(config.folder.parent)
     finally:

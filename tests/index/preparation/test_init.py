@@ -4,6 +4,7 @@ import json
 import os
 import pty
 import random
+import resource
 import select
 import subprocess
 import sys
@@ -257,6 +258,19 @@ def test_nothing_is_asked_without_a_terminal(table: Path, tmp_path: Path) -> Non
 
     assert done.returncode == 2 and "missing: --input, --target, --out; for example" in done.stderr
     assert "the columns are 'Ticket ID', 'Subject, short', 'Ticket Body', 'Category', 'Agent'" in done.stderr
+
+
+def test_an_error_of_the_disk_names_the_file_that_was_to_be(run: Run, tmp_path: Path) -> None:
+    # Each of other words, else finding near-duplicates takes long.
+    rows = "".join(f"{' '.join(f'w{n}x{m}' for m in range(20))},{'ab'[n % 2]}\n" for n in range(400))
+    table, before = write_csv(tmp_path, f"text,label\n{rows}", "t.csv"), resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (30_000, before[1]))
+    try:
+        status, _, err = run("init", table, "--out", tmp_path / "tasks", "--input", "text", "--target", "label")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert status == 1 and f"{tmp_path}/tasks/t/t/train.jsonl: File too large; raise the limit of a file's size" in err
+    assert not (tmp_path / "tasks").exists()
 
 
 def converse(folder: Path, arguments: list[str], answers: list[tuple[str, str]]) -> tuple[int, str]:
