@@ -58,12 +58,13 @@ def write_solved(
             "write; raise --tries, or ask a more capable model"
         )
     source = folder.file("train")
-    unsolved = ({"id": row.id, "paths": tree.root.paths} for row, tree in searched if not tree.solved)
+    unsolved = [(row, tree) for row, tree in searched if not tree.solved]
     with new_collection(folder, out) as target:
         (target / "task.toml").write_text(_task_toml(folder), "utf-8")
         write_lines(target / "train.jsonl", map(row_text, rows), source)
         write_records(target / "trees.jsonl", ({"id": row.id, **tree.to_json()} for row, tree in searched), source)
-        write_records(target / "unsolved.jsonl", unsolved, source)
+        records = ({"id": row.id, "paths": tree.root.paths} for row, tree in unsolved)
+        write_records(target / "unsolved.jsonl", records, source)
         (target / "synthesis.json").write_bytes(canonical_json(dict(report), indent=1))
     return out / task_path(folder)
 
