@@ -1,6 +1,6 @@
 """The new collection of questions with their worked solutions, and the trees that they were found in."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -58,13 +58,14 @@ def write_solved(
             "write; raise --tries, or ask a more capable model"
         )
     source = folder.file("train")
-    unsolved = [(row, tree) for row, tree in searched if not tree.solved]
     with new_collection(folder, out) as target:
         (target / "task.toml").write_text(_task_toml(folder), "utf-8")
         write_lines(target / "train.jsonl", map(row_text, rows), source)
         write_records(target / "trees.jsonl", ({"id": row.id, **tree.to_json()} for row, tree in searched), source)
-        records = ({"id": row.id, "paths": tree.root.paths} for row, tree in unsolved)
-        write_records(target / "unsolved.jsonl", records, source)
+        unsolved: Iterator[dict[str, Json]] = (
+            {"id": row.id, "paths": tree.root.paths} for row, tree in searched if not tree.solved
+        )
+        write_records(target / "unsolved.jsonl", unsolved, source)
         (target / "synthesis.json").write_bytes(canonical_json(dict(report), indent=1))
     return out / task_path(folder)
 
