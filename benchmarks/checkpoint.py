@@ -9,7 +9,7 @@ held out. The parts, in order:
 - ``train``: one retriever by ``udr train`` with adapters (``train.lora_rank``), on the trained tasks;
 - ``average``: the trained weights averaged with the base's, by each weight; the best on test rows of watched tasks,
   which are trained ones, becomes FOLDER/checkpoint, if it is better than the base;
-- ``evaluate``: on the held-out tasks, BM25, and MiniLM and the checkpoint, each without and with label heads;
+- ``evaluate``: on the held-out tasks, MiniLM and the checkpoint, each without and with label heads, random and BM25;
 - ``card``: the card of the checkpoint, with licences and results.
 
 Every part resumes. To release it, copy FOLDER/checkpoint to ``udr/models/hub/checkpoint``: it is then
@@ -103,12 +103,13 @@ def best_weight(means: Mapping[float, float]) -> float:
 
 def evaluate(arguments: argparse.Namespace, frozen: Mapping[str, Any]) -> None:
     tasks, base, own = held_out(frozen), frozen["base"], str(arguments.out / "checkpoint")
-    compared = [Compared("bm25", [["bm25"]]), Compared("base", [[base]]), Compared("checkpoint", [[own]])]
+    compared = [Compared(name, [[name]]) for name in ("random", "bm25")]
+    compared += [Compared("base", [[base]]), Compared("checkpoint", [[own]])]
     arguments.names = ",".join(tasks)
     # The index is named by the weights, so that another checkpoint gets its own.
-    indexes = {"base": base.partition(":")[2], "checkpoint": f"checkpoint-{fingerprint(locate(own))}"}
-    for name, model in (("base", base), ("checkpoint", own)):
-        headed = with_head(arguments, indexes[name], model)
+    named = ("checkpoint", own, f"checkpoint-{fingerprint(locate(own))}")
+    for name, model, index in (("base", base, base.partition(":")[2]), named):
+        headed = with_head(arguments, index, model)
         if headed.tasks:
             compared.append(Compared(name, [[str(headed.index), model]], head=headed))
     kept = _untrained(arguments, [name for each in compared for names in each.retrievers for name in names], tasks)
@@ -203,13 +204,8 @@ def _untrained(arguments: argparse.Namespace, retrievers: Sequence[str], tasks: 
     if arguments.untrained is not None:
         settings = json.loads(arguments.untrained.read_bytes())["settings"]
         own = {"rows": arguments.rows, "answers": arguments.lm, "dtype": arguments.dtype, "shots": SHOTS}
-        if others := [
-            f"{name} {settings.get(name)}, not {value}" for name, value in own.items() if settings.get(name) != value
-        ]:
-            raise SystemExit(
-                f"{arguments.untrained}: has figures of other settings: {', '.join(others)}; give those, or omit it"
-            )
-        kept.take_from(Kept(arguments.untrained, arguments.out, settings), retrievers, tasks)
+        # Refused if one of these differs there; the other settings are about trainings.
+        kept.take_from(Kept(arguments.untrained, arguments.out, {**settings, **own}), retrievers, tasks)
     return kept
 
 

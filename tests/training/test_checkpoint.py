@@ -115,6 +115,18 @@ def test_all_parts_make_a_checkpoint_with_a_card(
     checkpoint.main(given)
     assert {path: path.stat().st_mtime_ns for path in done} == done
 
+    # What was answered elsewhere to the same rows is taken from there.
+    figures = tmp_path / "figures.json"
+    given += ["--parts", "evaluate", "--untrained", str(figures)]
+    settings = {"rows": 3, "answers": str(lm_folder), "dtype": "float32", "shots": 4}
+    known = {"settings": settings, "values": {"bm25": {"reviews": {"rows": [100, 100, 100]}}}}
+    figures.write_text(json.dumps(known), "utf-8")
+    checkpoint.main(given)
+    assert json.loads((out / "held-out.json").read_text("utf-8"))["values"]["bm25"]["reviews"] == 100
+    figures.write_text(json.dumps({**known, "settings": {**settings, "rows": 4}}), "utf-8")
+    with pytest.raises(SystemExit, match="has figures of other settings: rows 4, not 3"):
+        checkpoint.main(given)
+
 
 def test_a_checkpoint_is_better_than_its_base(checkpoint: ModuleType) -> None:
     assert checkpoint.best_weight({0.0: 40.0, 0.5: 41.0, 0.75: 42.5, 1.0: 42.0}) == 0.75
