@@ -8,6 +8,7 @@ from .reading import LFS as LFS, lfs_pointer as lfs_pointer, read_bytes as read_
 from .remote import RemoteFolder as RemoteFolder
 from .toml import parse_toml as parse_toml, read_toml as read_toml
 from .writing import (
-    first_to_finish as first_to_finish, fresh_folder as fresh_folder, refuse_link as refuse_link, shown_as as shown_as,
-    sync as sync, sync_tree as sync_tree, whole_folder as whole_folder, write_atomically as write_atomically,
+    first_to_finish as first_to_finish, fresh_folder as fresh_folder, let_others_read as let_others_read,
+    refuse_link as refuse_link, shown_as as shown_as, sync as sync, sync_tree as sync_tree,
+    whole_folder as whole_folder, write_atomically as write_atomically,
 )

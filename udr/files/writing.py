@@ -130,6 +130,13 @@ def sync_tree(root: Path) -> None:
     sync(root)
 
 
+def let_others_read(folder: Path) -> None:
+    """Give the files of a new folder its own permissions: safetensors lets only the owner read what it writes."""
+    mode = folder.stat().st_mode & 0o666
+    for path in filter(Path.is_file, folder.rglob("*")):
+        path.chmod(mode)
+
+
 @contextmanager
 def whole_folder(folder: Path) -> Iterator[Path]:
     """Yield a staging folder that becomes ``folder`` if the body succeeds, or else is deleted."""

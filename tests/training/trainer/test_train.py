@@ -43,6 +43,8 @@ def test_losses_and_validations_are_logged_and_the_best_checkpoint_is_kept(
     for values in (line[metric] for line in validations for metric in ("ndcg", "mrr")):
         assert values.keys() == {"reviews", "colours", "mean"} and all(0 < value <= 1 for value in values.values())
     assert sorted(path.name for path in tmp_path.iterdir()) == ["metrics.jsonl", "model"]
+    readable = {path.stat().st_mode & 0o777 for path in (tmp_path / "model").rglob("*") if path.is_file()}
+    assert readable == {(tmp_path / "model").stat().st_mode & 0o666}
 
 
 def test_queries_are_visited_as_often_as_epochs_says(config: TrainConfig) -> None:

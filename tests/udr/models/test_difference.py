@@ -102,6 +102,15 @@ def test_it_is_merged_once_to_the_same_bytes(base: Path, tmp_path: Path, monkeyp
     assert fingerprint(locate(str(tmp_path / "difference"))) == fingerprint(first)
 
 
+def test_who_may_read_its_folder_may_read_its_files(base: Path, tmp_path: Path) -> None:
+    write(tmp_path / "difference", str(base), trained(base, tmp_path / "trained"), weight=1.0)
+    merged = locate(str(tmp_path / "difference"))
+    for folder in (tmp_path / "difference", merged):
+        assert {path.stat().st_mode & 0o777 for path in filter(Path.is_file, folder.rglob("*"))} == {
+            folder.stat().st_mode & 0o666
+        }
+
+
 def test_a_package_may_carry_one(base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     package = tmp_path / "site" / "carries_a_difference"
     package.mkdir(parents=True)

@@ -21,7 +21,7 @@ from transformers.training_args import OptimizerNames
 
 from udr.data import formatting
 from udr.errors import ConfigError, reason
-from udr.files import whole_folder
+from udr.files import let_others_read, whole_folder
 from udr.models import RECORD, RECORD_FORMAT
 from udr_training.config import TrainConfig
 from udr_training.losses import (
@@ -121,6 +121,7 @@ def train_encoder(
         (staging / RECORD).write_text(
             json.dumps({"format": RECORD_FORMAT, "encoder_wording": formatting.ENCODER_WORDING}) + "\n", "utf-8"
         )
+        let_others_read(staging)
     shutil.rmtree(checkpoints, ignore_errors=True)
 
 

@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from udr.errors import ModelError, optional_import, reason
-from udr.files import canonical_json, first_to_finish, read_bytes
+from udr.files import canonical_json, first_to_finish, let_others_read, read_bytes
 from udr.models.hub.names import DIFFERENCE
 from udr.types import Json
 
@@ -74,6 +74,7 @@ def merged(folder: Path, cache: Path, locate: Locate, fingerprint: Fingerprint) 
         (staging / _WEIGHTS).unlink()
         _write(staging / _WEIGHTS, weights)
         (staging / _RECORD).write_bytes(canonical_json({"encoder_wording": keys["encoder_wording"]}) + b"\n")
+        let_others_read(staging)
     return made
 
 
@@ -142,6 +143,7 @@ def write_difference(
     folder.mkdir(parents=True, exist_ok=True)
     _write(folder / _FACTORS, factors)
     (folder / DIFFERENCE).write_bytes(canonical_json(keys, indent=1) + b"\n")
+    let_others_read(folder)
     size = sum(path.stat().st_size for path in folder.iterdir())
     if size > MOST_BYTES:
         raise ModelError(f"{folder}: has {size} bytes, of at most {MOST_BYTES}; train with a smaller train.lora_rank")

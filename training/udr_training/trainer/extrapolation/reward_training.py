@@ -12,7 +12,7 @@ from sentence_transformers import CrossEncoder, CrossEncoderTrainer, CrossEncode
 from sentence_transformers.util import batch_to_device
 from torch import Tensor, nn
 
-from udr.files import whole_folder
+from udr.files import let_others_read, whole_folder
 from udr_training.config import RunConfig, TrainConfig
 from udr_training.losses import agreed, gathered, kl_loss, process_number, wait_for_all
 from udr_training.trainer import (
@@ -87,6 +87,7 @@ def train_reward(
         return
     with whole_folder(folder / REWARD) as staging:
         model.save_pretrained(str(staging))
+        let_others_read(staging)
     shutil.rmtree(checkpoints, ignore_errors=True)
 
 
