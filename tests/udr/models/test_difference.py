@@ -166,6 +166,13 @@ def test_other_settings_than_the_base_s_are_refused_but_for_the_window(
     assert not (tmp_path / "difference").exists()
 
 
+def test_a_cache_that_cannot_be_written_is_an_error(base: Path, tmp_path: Path) -> None:
+    write(tmp_path / "difference", str(base), trained(base, tmp_path / "trained"), weight=1.0)
+    (tmp_path / "cache").touch()
+    with pytest.raises(ModelError, match=r"cannot be merged with its base in .*: [A-Z].*; name a folder that can be"):
+        locate(str(tmp_path / "difference"))
+
+
 def test_another_base_is_refused(base: Path, tmp_path: Path) -> None:
     own = Path(shutil.copytree(base, tmp_path / "base"))
     write(tmp_path / "difference", str(own), trained(base, tmp_path / "trained"), weight=1.0)

@@ -48,7 +48,7 @@ def merged(folder: Path, cache: Path, locate: Locate, fingerprint: Fingerprint) 
         fingerprint: returns a model's.
 
     Raises:
-        ModelError: the base is not installed or another one, or the files do not fit it.
+        ModelError: the base is not installed or another one, the files do not fit it, or the cache cannot be written.
         MissingExtraError: safetensors is not installed.
     """
     keys = _read_keys(folder)
@@ -67,14 +67,17 @@ def merged(folder: Path, cache: Path, locate: Locate, fingerprint: Fingerprint) 
         if matrix is None or down is None or up is None or (len(up), *down.shape[1:]) != matrix.shape:
             raise ModelError(f"{folder / _FACTORS}: {name!r} does not fit the base's matrix; make the difference again")
         weights[name] = _sum(matrix, up, down, keys["weight"])
-    made.parent.mkdir(parents=True, exist_ok=True)
-    with first_to_finish(made) as staging:
-        shutil.copytree(base, staging, dirs_exist_ok=True, ignore=shutil.ignore_patterns("*.md", ".*"))
-        # Not ignored above: further modules have files of the same name.
-        (staging / _WEIGHTS).unlink()
-        _write(staging / _WEIGHTS, weights)
-        (staging / _RECORD).write_bytes(canonical_json({"encoder_wording": keys["encoder_wording"]}) + b"\n")
-        let_others_read(staging)
+    try:
+        with first_to_finish(made) as staging:
+            shutil.copytree(base, staging, dirs_exist_ok=True, ignore=shutil.ignore_patterns("*.md", ".*"))
+            # Not ignored above: further modules have files of the same name.
+            (staging / _WEIGHTS).unlink()
+            _write(staging / _WEIGHTS, weights)
+            (staging / _RECORD).write_bytes(canonical_json({"encoder_wording": keys["encoder_wording"]}) + b"\n")
+            let_others_read(staging)
+    except OSError as error:
+        remedy = "name a folder that can be written in the variable UDR_CACHE"
+        raise ModelError(f"{folder}: cannot be merged with its base in {made}: {reason(error)}; {remedy}") from error
     return made
 
 
