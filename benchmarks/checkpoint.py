@@ -9,7 +9,7 @@ held out. The parts, in order:
 - ``train``: one retriever by ``udr train`` with adapters (``train.lora_rank``), on the trained tasks;
 - ``average``: the trained weights averaged with the base's, by each weight; the best on test rows of watched tasks,
   which are trained ones, becomes FOLDER/checkpoint, if it is better than the base;
-- ``evaluate``: on the held-out tasks, MiniLM and the checkpoint, each without and with label heads, random and BM25;
+- ``evaluate``: on the held-out tasks, MiniLM and the checkpoint, each without and with label heads, and BM25;
 - ``card``: the card of the checkpoint, with licences and results.
 
 Every part resumes. To release it, copy FOLDER/checkpoint to ``udr/models/hub/checkpoint``: it is then
@@ -103,8 +103,7 @@ def best_weight(means: Mapping[float, float]) -> float:
 
 def evaluate(arguments: argparse.Namespace, frozen: Mapping[str, Any]) -> None:
     tasks, base, own = held_out(frozen), frozen["base"], str(arguments.out / "checkpoint")
-    compared = [Compared(name, [[name]]) for name in ("random", "bm25")]
-    compared += [Compared("base", [[base]]), Compared("checkpoint", [[own]])]
+    compared = [Compared("bm25", [["bm25"]]), Compared("base", [[base]]), Compared("checkpoint", [[own]])]
     arguments.names = ",".join(tasks)
     # The index is named by the weights, so that another checkpoint gets its own.
     named = ("checkpoint", own, f"checkpoint-{fingerprint(locate(own))}")
