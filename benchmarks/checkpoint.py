@@ -36,7 +36,7 @@ from quality_table import Compared, side_of
 from udr.data import open_collection
 from udr.errors import UdrError
 from udr.files import read_toml, whole_folder, write_atomically
-from udr.models import DEFAULT_LM, SentenceEncoder, fingerprint, hub, locate
+from udr.models import DEFAULT_LM, PACKAGE, SentenceEncoder, fingerprint, hub, locate
 from udr_training.evaluation import Estimate
 
 FROZEN = Path(__file__).with_suffix(".toml")
@@ -83,11 +83,15 @@ def average(arguments: argparse.Namespace, frozen: Mapping[str, Any]) -> None:
     means = {weight: _mean(kept.values(name), watched["tasks"]).value for weight, name in names.items()}
     for weight, mean in means.items():
         print(f"weight {weight:g}: {mean:.1f}")
-    shutil.rmtree(arguments.out / "checkpoint", ignore_errors=True)
     best = best_weight(means)
     print(f"chosen: {best:g}")
     write_atomically(arguments.out / "average.json", json.dumps({"chosen": best, "means": means}, indent=1).encode())
-    shutil.copytree(by_weight[best], arguments.out / "checkpoint")
+    made = arguments.out / "checkpoint"
+    if made.exists() and fingerprint(made) == fingerprint(by_weight[best]):
+        return
+    shutil.rmtree(made, ignore_errors=True)
+    with whole_folder(made) as staging:
+        shutil.copytree(by_weight[best], staging, dirs_exist_ok=True)
 
 
 def best_weight(means: Mapping[float, float]) -> float:
@@ -107,11 +111,12 @@ def evaluate(arguments: argparse.Namespace, frozen: Mapping[str, Any]) -> None:
     arguments.names = ",".join(tasks)
     # The index is named by the weights, so that another checkpoint gets its own.
     named = ("checkpoint", own, f"checkpoint-{fingerprint(locate(own))}")
-    for name, model, index in (("base", base, base.partition(":")[2]), named):
+    for name, model, index in (("base", base, Path(base.removeprefix(PACKAGE)).name), named):
         headed = with_head(arguments, index, model)
         if headed.tasks:
             compared.append(Compared(name, [[str(headed.index), model]], head=headed))
-    kept = _untrained(arguments, [name for each in compared for names in each.retrievers for name in names], tasks)
+    # Not those with heads: another udr may have fitted these otherwise.
+    kept = _untrained(arguments, ["bm25", base], tasks)
     for each in compared:
         name, wanted = each.retrievers[0][0], each.head.tasks if each.head else tasks
         if missing := kept.missing(name, wanted):
@@ -121,6 +126,7 @@ def evaluate(arguments: argparse.Namespace, frozen: Mapping[str, Any]) -> None:
     unseen = [task for names in frozen["held_out"]["unseen_families"].values() for task in names]
     groups = {"all": tasks, "unseen families": unseen, **{task: [task] for task in tasks}}
     result = {
+        "of": _stamp(arguments),
         "values": {
             name: {group: round(_mean(side, own).value, 1) for group, own in groups.items()}
             for name, side in sides.items()
@@ -134,7 +140,7 @@ def evaluate(arguments: argparse.Namespace, frozen: Mapping[str, Any]) -> None:
         },
     }
     write_atomically(arguments.out / "held-out.json", json.dumps(result, indent=1).encode())
-    for rows in result.values():
+    for rows in (result["values"], result["gains"]):
         print(f"\n| | {' | '.join(groups)} |\n{'|---' * (1 + len(groups))}|")
         for name, cells in rows.items():
             print(f"| {name} | {' | '.join(map(str, cells.values()))} |")
@@ -142,10 +148,16 @@ def evaluate(arguments: argparse.Namespace, frozen: Mapping[str, Any]) -> None:
 
 def write_card(arguments: argparse.Namespace, frozen: Mapping[str, Any]) -> None:
     results = {name: json.loads((arguments.out / f"{name}.json").read_bytes()) for name in ("average", "held-out")}
+    if results["held-out"].pop("of", None) != (stamp := _stamp(arguments)):
+        raise SystemExit(
+            f"{arguments.out / 'held-out.json'}: not of this checkpoint with these --rows, --lm and --dtype; run "
+            "--parts evaluate,card"
+        )
     text = card(
         open_collection(arguments.tasks, list(frozen["trained"])),
         frozen,
         arguments.out / "run",
+        stamp=stamp,
         **{name.replace("-", "_"): result for name, result in results.items()},
     )
     write_atomically(arguments.out / "checkpoint" / "README.md", text.encode())
@@ -159,6 +171,13 @@ PARTS: dict[str, Callable[[argparse.Namespace, Mapping[str, Any]], None]] = {
     "evaluate": evaluate,
     "card": write_card,
 }
+
+
+def _stamp(arguments: argparse.Namespace) -> dict[str, Any]:
+    """Return which checkpoint is evaluated, and how."""
+    weights = fingerprint(arguments.out / "checkpoint")
+    asked = {"lm": arguments.lm, "dtype": arguments.dtype, "rows": arguments.rows, "shots": SHOTS}
+    return {"checkpoint": weights, **asked}
 
 
 def _difference(model: Path, folder: Path, frozen: Mapping[str, Any], weight: float) -> None:

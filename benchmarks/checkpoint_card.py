@@ -16,6 +16,7 @@ def card(
     frozen: Mapping[str, Any],
     run: Path,
     *,
+    stamp: Mapping[str, Any],
     average: Mapping[str, Any],
     held_out: Mapping[str, Any],
 ) -> str:
@@ -25,6 +26,7 @@ def card(
         trained: the tasks that it was trained on.
         frozen: what ``checkpoint.toml`` froze.
         run: the directory of the training.
+        stamp: the language model that answered, its data type, the test rows of each task, and demonstrations shown.
         average: the means on watched tasks by the weight of the difference, and the chosen one.
         held_out: values and gains on the held-out tasks.
     """
@@ -64,6 +66,8 @@ def card(
         f"is the base. Chosen: {average['chosen']:g}.",
         _table(("weight", "mean"), weights),
         "## On held-out tasks",
+        f"{stamp['rows']} test rows each, answered by `{stamp['lm']}` in {stamp['dtype']} after {stamp['shots']} "
+        "demonstrations.",
         *(
             _table((title, *next(iter(own.values()))), [(name, *cells.values()) for name, cells in own.items()])
             for title, own in held_out.items()

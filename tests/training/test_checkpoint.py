@@ -105,6 +105,9 @@ def test_all_parts_make_a_checkpoint_with_a_card(
     card = (out / "checkpoint" / "README.md").read_text("utf-8")
     assert "| colours | choice | MIT | Us, today |" in card and "| unseen families | opinion | reviews |" in card
     assert "None are trained on." in card and "checkpoint over base" in card
+    assert "3 test rows each, answered by" in card
+    with pytest.raises(SystemExit, match="not of this checkpoint with these --rows, --lm and --dtype"):
+        checkpoint.main([*given, "--parts", "card", "--rows", "2"])
 
     # By another name of the folder nothing is done again, and what a killed evaluation left does no harm.
     done = {path: path.stat().st_mtime_ns for path in [*out.glob("*/predictions/*/*"), *out.glob("run/model/*.*")]}
