@@ -96,6 +96,24 @@ def test_candidates_with_the_target_of_the_best_are_not_negatives(kind: str) -> 
     torch.testing.assert_close(loss_value(kind, torch.cat([LABELS, targets], dim=1)), expected)
 
 
+@pytest.mark.parametrize(
+    ("kind", "settings", "rows", "targets"),
+    [("mnrl", {}, 1, False), ("mnrl", {}, 3, True), ("epr", {"score_margin": 9.0}, 1, False)],
+)
+def test_a_batch_without_negatives_is_told_once(
+    kind: str, settings: dict[str, Any], rows: int, targets: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    loss = CandidateLoss(torch.nn.Identity(), kind, None, **settings)  # type: ignore[arg-type]
+    loss.compute_loss_from_embeddings(QUERIES, CANDIDATES, LABELS)
+    assert not caplog.messages
+    # With targets, all candidates have the same one.
+    labels = torch.cat([LABELS, torch.zeros(3, 5)], dim=1) if targets else LABELS
+    for _ in range(2):
+        assert loss.compute_loss_from_embeddings(QUERIES[:rows], CANDIDATES[:rows], labels[:rows]) == 0
+    (message,) = caplog.messages
+    assert message.startswith("no query of a batch has a negative, so its in-batch loss is 0 and teaches nothing; ")
+
+
 def test_similarities_are_cosines_over_temperature_in_full_precision() -> None:
     loss = CandidateLoss(torch.nn.Identity(), temperature=0.05)  # type: ignore[arg-type]
     queries, candidates = torch.tensor([[3.0, 0.0]]), torch.tensor([[1.0, 1.0]])

@@ -156,6 +156,8 @@ class RunConfig(ScoringConfig):
                 f"train.mini_batch needs a train.optimizer that steps after a whole batch; {train.optimizer} updates "
                 "the weights during the backward pass, between mini-batches"
             )
+        if train.loss == "mnrl" and train.batch_size == 1:
+            raise ConfigError("train.loss 'mnrl' needs train.batch_size above 1: its negatives are of other queries")
         if train.extrapolate != "off" and not train.validation:
             raise ConfigError("train.extrapolate needs train.validation above 0: it is judged by held-out scores")
         if self.candidates.later != "same" and train.iterations == 1:

@@ -1,5 +1,6 @@
 """The losses as a module for ``SentenceTransformerTrainer``, here or in your own training (docs/losses.md)."""
 
+import logging
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -24,6 +25,8 @@ from udr_training.losses.functional import (
 from udr_training.losses.gradient_cache import embed_twice
 from udr_training.losses.length_batching import Features, embed
 from udr_training.losses.process_group import gathered
+
+_LOG = logging.getLogger(__name__)
 
 # The labels are float32, which represents whole numbers exactly up to here.
 _MAX_KEY = 1 << 24
@@ -94,7 +97,7 @@ class CandidateLoss(nn.Module):
             raise ValueError(f"score_margin and mini_batch must be at least 0, found {score_margin} and {mini_batch}")
         self.model, self.kind, self.temperature, self.ranking_weight = model, kind, temperature, ranking_weight
         self.score_margin, self.score_temperature, self.mini_batch = score_margin, score_temperature, mini_batch
-        self.gather_across_devices = gather_across_devices
+        self.gather_across_devices, self._told = gather_across_devices, False
         # Makes losses that wrap others refuse this one: they would train on wrong gradients.
         self.uses_gradient_cache = mini_batch > 0
 
@@ -152,11 +155,13 @@ class CandidateLoss(nn.Module):
             too_good = near_best(scores, self.score_margin).scatter(1, best, False)
             masked = masked.scatter(1, columns, masked.gather(1, columns) | too_good)
         if self.kind == "epr":
-            return in_batch_loss(similarities, positives, masked | ~hardest_only(scores).flatten()[None])
-        if self.kind == "mnrl":
-            is_best = torch.zeros_like(scores, dtype=torch.bool).scatter(1, best, True)
-            return in_batch_loss(similarities, positives, masked | ~is_best.flatten()[None])
+            masked = masked | ~hardest_only(scores).flatten()[None]
+        elif self.kind == "mnrl":
+            masked = masked | ~torch.zeros_like(scores, dtype=torch.bool).scatter(1, best, True).flatten()[None]
+        self._tell_without_negatives(masked)
         contrast = in_batch_loss(similarities, positives, masked)
+        if self.kind in ("epr", "mnrl"):
+            return contrast
         lists = similarities.gather(1, columns)
         if self.kind in ("kl", "margin_mse"):
             distil = kl_loss if self.kind == "kl" else margin_mse_loss
@@ -174,6 +179,15 @@ class CandidateLoss(nn.Module):
             if self.temperature is None:
                 return queries @ candidates.T
             return functional.normalize(queries, dim=1) @ functional.normalize(candidates, dim=1).T / self.temperature
+
+    def _tell_without_negatives(self, masked: Tensor) -> None:
+        # Each query's positive is never masked.
+        if not self._told and bool((masked.sum(dim=1) == masked.shape[1] - 1).all()):
+            self._told = True
+            _LOG.warning(
+                "no query of a batch has a negative, so its in-batch loss is 0 and teaches nothing; use larger "
+                "batches, a smaller score_margin, or no keys of targets (train.label_aware)"
+            )
 
     def get_config_dict(self) -> dict[str, Any]:
         """Return the settings for the model card."""
