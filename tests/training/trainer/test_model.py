@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 from sentence_transformers import SentenceTransformer
-from sentence_transformers.sentence_transformer.modules import StaticEmbedding
+from sentence_transformers.sentence_transformer.modules import Normalize, StaticEmbedding
 
 from tests.training.trainer.small_trainings import TEXTS, Tasks, trained, without_validation
 from udr.data import open_collection
@@ -106,6 +106,19 @@ def test_an_encoder_without_layers_has_none_to_checkpoint(config: TrainConfig, t
     settings = replace(config, model=str(tmp_path / "static"), gradient_checkpointing=True, max_tokens=0)
     with pytest.raises(ConfigError, match="has no layers to checkpoint"):
         starting_model(settings, settings.model)
+
+
+@pytest.mark.parametrize("towers", [1, 2])
+def test_dot_products_of_unit_vectors_are_not_trained_on(config: TrainConfig, tmp_path: Path, towers: int) -> None:
+    start = SentenceTransformer(config.model, device="cpu")
+    SentenceTransformer(modules=[*start.children(), Normalize()], device="cpu").save_pretrained(str(tmp_path / "unit"))
+    unit = replace(config, model=str(tmp_path / "unit"), towers=towers)
+    assert starting_model(unit, unit.model).similarity_fn_name == "cosine"
+    assert starting_model(replace(config, temperature=0), config.model).similarity_fn_name == "dot"
+    starting_model(unit, unit.model).save_pretrained(str(tmp_path / "towers"))
+    for path in (unit.model, str(tmp_path / "towers")):
+        with pytest.raises(ConfigError, match=r"gives unit vectors, .* must be above 0, such as 0\.05"):
+            starting_model(replace(unit, temperature=0), path)
 
 
 @pytest.mark.parametrize(

@@ -50,7 +50,7 @@ class TrainConfig:
             ``RewardConfig``); or ``off``.
         centre_scores: rank candidates by how much more a demonstration helps a query than others; see
             ``DemonstrationMeans``.
-        temperature: divides cosines; 0 uses the dot product.
+        temperature: divides cosines; 0 uses the dot product, and needs an encoder that does not normalise its vectors.
         optimizer: a value of Transformers' ``optim``.
         learning_rate: the peak of a linear schedule.
         warmup: the share of steps before the peak.

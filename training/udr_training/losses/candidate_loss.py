@@ -60,7 +60,8 @@ class CandidateLoss(nn.Module):
     Args:
         model: the model to train.
         kind: the loss.
-        temperature: divides the cosines; None uses the plain dot product, as the paper does.
+        temperature: divides the cosines; None uses the plain dot product, as the paper does, which suits no encoder
+            that normalises its vectors: their dot products lie too close together to learn from.
         ranking_weight: λ, 0 to 1; ``epr`` and ``mnrl`` have none.
         score_margin: a query's own candidates that score within this margin of the best are not negatives of the query;
             0 masks none.

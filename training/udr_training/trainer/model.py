@@ -4,7 +4,7 @@ from typing import Any, cast
 
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.base.modules import Module, Router
-from sentence_transformers.sentence_transformer.modules import Pooling
+from sentence_transformers.sentence_transformer.modules import Normalize, Pooling
 from transformers import PreTrainedModel
 
 from udr.errors import ConfigError, MissingExtraError
@@ -25,6 +25,11 @@ def starting_model(config: TrainConfig, start: str) -> SentenceTransformer:
         MissingExtraError: adapters are configured, and peft is not installed.
     """
     model = _load(config, start)
+    if not config.temperature and any(isinstance(module, Normalize) for module in model.modules()):
+        raise ConfigError(
+            f"{start!r} gives unit vectors, whose dot products lie between -1 and 1, too close together to learn from; "
+            "train.temperature must be above 0, such as 0.05"
+        )
     if config.towers == 2 and not has_two_towers(model):
         router = Router.for_query_document(
             query_modules=_modules(model),
