@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from itertools import chain, repeat
 from pathlib import Path
 from typing import Any
 
@@ -53,7 +54,8 @@ def metrics(folder: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in (folder / "metrics.jsonl").read_text("utf-8").splitlines()]
 
 
-def never_better(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Give every validation the same values."""
+def never_better(monkeypatch: pytest.MonkeyPatch, first: float = 0.5) -> None:
+    """Give every validation the same values, apart from the first one."""
     values = {"ndcg_mean": 0.5, "ndcg_reviews": 0.5, "mrr_mean": 0.5}
-    monkeypatch.setattr(RankValidation, "__call__", lambda self, *_, **__: values)
+    given = chain([values | {"ndcg_mean": first}], repeat(values))
+    monkeypatch.setattr(RankValidation, "__call__", lambda self, *_, **__: next(given))

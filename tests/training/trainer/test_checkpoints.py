@@ -23,6 +23,20 @@ def test_a_resumed_training_keeps_its_patience(
     assert small.metrics(tmp_path / "cut") == small.metrics(tmp_path / "whole")
 
 
+def test_a_resumed_training_is_compared_with_the_encoder_before_its_first_step(
+    examples: small.Tasks,
+    config: TrainConfig,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    small.never_better(monkeypatch, first=0.75)
+    small.interrupted(examples, config, tmp_path, 6, monkeypatch)
+    assert small.metrics(tmp_path)[0]["ndcg"]["mean"] == 0.75 and "mean NDCG" not in caplog.text
+    small.trained(examples, config, tmp_path)
+    assert "its mean NDCG is 0.5000, and was 0.7500; " in caplog.text
+
+
 def test_incomplete_checkpoints_are_skipped(
     examples: small.Tasks, config: TrainConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -20,7 +20,11 @@ from udr_training.trainer import RankValidation, num_steps
 
 
 def test_losses_and_validations_are_logged_and_the_best_checkpoint_is_kept(
-    examples: Tasks, config: TrainConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    examples: Tasks,
+    config: TrainConfig,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     states: list[torch.Tensor] = []
     validate = RankValidation.__call__
@@ -34,6 +38,7 @@ def test_losses_and_validations_are_logged_and_the_best_checkpoint_is_kept(
     # The first validation is before the training, the second has the best trained model.
     assert len(states) >= 6 and not torch.equal(states[1], states[-1])
     torch.testing.assert_close(next(model.parameters()).detach(), states[1], atol=0, rtol=0)
+    assert "the encoder that this training started from: its mean NDCG is 0.5000, and was 1.0000; " in caplog.text
 
     losses, validations = ([line for line in metrics(tmp_path) if name in line] for name in ("loss", "ndcg"))
     # Two tasks, eight training queries each, batches of four, two visits: eight steps.
@@ -64,9 +69,11 @@ def test_training_stops_when_validation_does_not_improve(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capfd: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     never_better(monkeypatch)
     trained(examples, replace(config, epochs=20, patience=2), tmp_path)
+    assert "worse than" not in caplog.text
     # The first validation is the best; two epochs without a better one follow.
     assert metrics(tmp_path)[-1]["epoch"] == pytest.approx(3)
     # WithoutCard: Sentence-Transformers would draw a bar, and show rows in the card of a model.

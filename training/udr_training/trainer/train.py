@@ -16,7 +16,7 @@ from sentence_transformers import (
     SentenceTransformerTrainer,
     SentenceTransformerTrainingArguments,
 )
-from transformers import EarlyStoppingCallback
+from transformers import EarlyStoppingCallback, TrainerState
 from transformers.training_args import OptimizerNames
 
 from udr.data import formatting
@@ -114,6 +114,7 @@ def train_encoder(
     model = trainer.gather()
     if process_number() > 0:
         return
+    _warn_if_worse(trainer.state)
     if config.lora_rank:
         merge_adapters(model)
     with whole_folder(folder / "model") as staging:
@@ -130,6 +131,18 @@ class _Trainer(SharedTraining, WithoutCard, SentenceTransformerTrainer):
 
     def _load_best_model(self) -> None:
         self._load_from_checkpoint(str(self.state.best_model_checkpoint))
+
+
+def _warn_if_worse(state: TrainerState) -> None:
+    """Warn if the best checkpoint is worse than the encoder before the first step, which it does not compete with."""
+    before = next((line for line in state.log_history if line["step"] == 0), {}).get(f"eval_{BEST}")
+    if before is not None and state.best_metric is not None and state.best_metric < before:
+        _LOG.warning(
+            "the model orders held-out candidates worse than the encoder that this training started from: its mean "
+            "NDCG is %.4f, and was %.4f; try a lower train.learning_rate, or more queries",
+            state.best_metric,
+            before,
+        )
 
 
 def check_optimizer(name: str) -> None:
