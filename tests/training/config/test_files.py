@@ -87,6 +87,7 @@ def test_paper_preset_has_the_papers_numbers() -> None:
         ({"train.loss": "mnrl", "train.ranking_weight": 0.5}, "has no effect with train.loss 'mnrl'; omit it, or"),
         ({"train.loss": "mnrl", "train.score_margin": 0.1}, "train.score_margin has no effect with train.loss 'mnrl'"),
         ({"train.loss": "mnrl", "train.batch_size": 1}, "train.loss 'mnrl' needs train.batch_size above 1"),
+        ({"train.validation": 1.0}, "train.validation must be at least 0 and below 1, found 1.0"),
         ({"train.score_temperature": 1.0}, "train.score_temperature has no effect with train.loss 'udr'"),
         ({"reward.epochs": 9}, "reward.epochs has no effect without train.extrapolate 'reward'; add that, or omit"),
         ({"feedback.samples": 4}, "samples has no effect with feedback.kind 'likelihood'; omit it: it is for metric$"),

@@ -124,7 +124,16 @@ def test_other_optimizers_of_transformers_train(
     model = trained(without_validation(examples), replace(config, optimizer=optimizer, epochs=1), tmp_path)
     base = SentenceTransformer(config.model, device="cpu")
     assert np.abs(model.encode(TEXTS) - base.encode(TEXTS)).max() > 1e-4
-    assert "too few queries to hold out a share of 0.1; using the last model" in caplog.text
+    assert "too few queries to hold out a share of 0.1 in reviews, colours; using the last model" in caplog.text
+
+
+def test_tasks_without_held_out_queries_are_named(
+    examples: Tasks, config: TrainConfig, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    tasks = {**examples, "reviews": replace(examples["reviews"], validation=())}
+    trained(tasks, replace(config, epochs=1), tmp_path)
+    assert "share of 0.1 in reviews; the other tasks choose the best checkpoint" in caplog.text
+    assert all(line["ndcg"].keys() == {"colours", "mean"} for line in metrics(tmp_path) if "ndcg" in line)
 
 
 def test_unknown_or_missing_optimizers_are_rejected(

@@ -101,8 +101,9 @@ def train_encoder(
     if config.patience and validates:
         validations = config.patience * num_batches / config.epochs / _steps_between_saves(config, num_batches)
         trainer.add_callback(EarlyStoppingCallback(math.ceil(validations)))
-    if config.validation and not validates:
-        _LOG.warning("too few queries to hold out a share of %g; using the last model", config.validation)
+    if config.validation and (without := ", ".join(name for name in tasks if name not in validation.tasks)):
+        effect = "the other tasks choose the best checkpoint" if validates else "using the last model"
+        _LOG.warning("too few queries to hold out a share of %g in %s; %s", config.validation, without, effect)
     if data_rank() > 0:
         # Another dropout of each part of a batch.
         torch.manual_seed(seed + data_rank())
