@@ -1,5 +1,6 @@
 """Configuration: presets, files and options, and what is refused."""
 
+import math
 from dataclasses import asdict
 from pathlib import Path
 
@@ -48,6 +49,14 @@ def test_paper_preset_has_the_papers_numbers() -> None:
     assert config.candidates.num_candidates == 50
     assert (train.list_length, train.ranking_weight, train.batch_size, train.learning_rate) == (8, 0.8, 128, 1e-4)
     assert (train.temperature, train.alpha, train.iterations, train.towers) == (0, 0.5, 3, 2)
+
+
+@pytest.mark.parametrize("preset", ["cpu", "default"])
+def test_other_presets_have_the_balance_of_the_authors_code(preset: str) -> None:
+    train = load_config(preset, {}).train
+    # A sum over pairs in place of 0.8 times their mean.
+    weight = 0.8 / math.comb(train.list_length, 2)
+    assert train.ranking_weight == pytest.approx(weight / (weight + 0.2), abs=0.011)
 
 
 @pytest.mark.parametrize(
