@@ -102,14 +102,16 @@ def dataset(task: TaskExamples, config: TrainConfig, seed: int, *, gold: bool = 
     for number in range(config.epochs):
         for example in (*task.learned, *_turn(task, number)):
             query, proposed = positions[example.query_id], [positions[id] for id in example.candidates]
-            right = [index for index, other in enumerate(proposed) if rows[other].target == rows[query].target]
+            needed: Sequence[int] = ()
+            if example.query_id in by_labels:
+                needed = [index for index, other in enumerate(proposed) if rows[other].target == rows[query].target]
             chosen = draw_candidates(
                 example,
                 config.list_length,
                 number,
                 seed,
                 stratified=config.draws == "stratified",
-                needed=right if example.query_id in by_labels else (),
+                needed=needed,
             )
             candidates = [proposed[index] for index in chosen]
             scores = [example.scores[index] for index in chosen]
