@@ -4,6 +4,7 @@ from collections import Counter
 
 import numpy as np
 import pytest
+from datasets import Dataset
 from torch.utils.data import ConcatDataset
 
 from udr_training.candidates import RankedExample, rank_candidates, ranks
@@ -27,9 +28,10 @@ def sampler(
     num_parts: int = 1,
     copies: int = 1,
 ) -> TaskBatchSampler:
-    datasets = [list(range(size * num_draws)) for size in sizes.values()][:num_datasets]
+    queries = [list(range(size)) * num_draws for size in sizes.values()][:num_datasets]
+    datasets = [Dataset.from_dict({"query": own}) for own in queries]
     return TaskBatchSampler(
-        ConcatDataset(datasets),  # type: ignore[arg-type]
+        ConcatDataset(datasets),
         [Inner() for _ in datasets],  # type: ignore[misc]
         seed=seed,
         probabilities=task_probabilities(sizes, 0.5),

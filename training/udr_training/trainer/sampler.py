@@ -3,10 +3,10 @@
 import hashlib
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import torch
-from datasets import Dataset
 from sentence_transformers.base.sampler import MultiDatasetDefaultBatchSampler
 from torch.utils.data import BatchSampler, ConcatDataset
 
@@ -76,7 +76,7 @@ class TaskBatchSampler(MultiDatasetDefaultBatchSampler):
 
     Each task's dataset has all its queries once for each draw of candidates. A task that needs more draws starts over.
     A batch never contains a query twice: the column ``query`` says which one a row is, since extrapolated queries take
-    turns; in a dataset without it, the draws have the same queries in the same order.
+    turns.
 
     Processes that train together share each batch. All of them have the same batches, which follow from the seed; a
     batch is yielded as one part for each process, in their order, of which the trainer gives each process its own.
@@ -127,21 +127,18 @@ class TaskBatchSampler(MultiDatasetDefaultBatchSampler):
 
     def __iter__(self) -> Iterator[list[int]]:
         generator = np.random.default_rng((self.seed, self.epoch))
-        bounds = itertools.pairwise([0, *self.dataset.cumulative_sizes])
-        datasets = zip(self.dataset.datasets, bounds, strict=True)
-        batches = [self._batches(start, self._queries(data, end - start), generator) for data, (start, end) in datasets]
+        datasets: list[Any] = self.dataset.datasets
+        starts = [0, *self.dataset.cumulative_sizes[:-1]]
+        batches = [
+            # Without the format, which renders texts.
+            self._batches(start, list(data.with_format(None)["query"]), generator)
+            for start, data in zip(starts, datasets, strict=True)
+        ]
         for task in generator.choice(len(batches), size=self._num_batches, p=self._probabilities):
             batch = next(batches[task])
             bounds_of_parts = (len(batch) * part // self._num_parts for part in range(self._num_parts + 1))
             for first, end in itertools.pairwise(bounds_of_parts):
                 yield from itertools.repeat(batch[first:end], self._copies)
-
-    def _queries(self, data: object, length: int) -> Sequence[object]:
-        """Return the query of each row of a task's dataset."""
-        if isinstance(data, Dataset) and "query" in data.column_names:
-            # Without the format, which renders texts.
-            return list(data.with_format(None)["query"])
-        return [row % (length // self._num_draws) for row in range(length)]
 
     def _batches(self, start: int, queries: Sequence[object], generator: np.random.Generator) -> Iterator[list[int]]:
         """Yield batches of one task without end: all its queries in one draw, then in the next."""
