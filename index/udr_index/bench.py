@@ -149,7 +149,7 @@ def _queries(version: IndexVersion, task: str, encoder: Encoder, count: int) -> 
     queries = encoder.encode_queries([row_query(part.task, row) for row in rows])
     if head is None:
         return queries, None
-    texts = [text for row in rows for text in field_texts(row.input, head.fields)]
+    texts = [text for row in rows for text in field_texts(row.input, head.fields, row.choices)]
     fields = encoder.encode_queries(texts).reshape(len(rows), len(head.fields), -1) if texts else None
     return queries, head.probabilities(queries, fields)
 

@@ -6,7 +6,7 @@ import unicodedata
 from collections.abc import Sequence
 from itertools import compress
 
-from udr.data.formatting import _field_texts
+from udr.data.formatting import field_texts
 from udr.data.task import Task
 from udr.search import folded
 from udr.types import Fields, Row
@@ -51,7 +51,7 @@ def copy_key(task: Task, input: Fields, choices: Sequence[str] = ()) -> bytes:
 
     It knows only letters, marks, digits and symbols; ``input_copy_text`` tells copies from the others.
     """
-    texts = _field_texts(task, input, choices)
+    texts = field_texts(input, task.fields, choices)
     return text_key("\n".join(kept_characters(text) or text.strip() for text in texts))
 
 
@@ -103,7 +103,7 @@ def _kept(text: str) -> str:
 
 def input_copy_text(task: Task, input: Fields, choices: Sequence[str] = ()) -> str:
     """Return the values of an input's fields, each ``normalised``; copies have the same."""
-    return "\n".join(map(normalised, _field_texts(task, input, choices)))
+    return "\n".join(map(normalised, field_texts(input, task.fields, choices)))
 
 
 def copy_text(task: Task, row: Row) -> str:

@@ -50,18 +50,14 @@ def encoder_fields(task: Task) -> tuple[str, ...]:
     return (task.encoder_input or task.input).fields
 
 
-def field_texts(input: Fields, names: Sequence[str]) -> list[str]:
-    """Return the values of some fields as the encoder reads each of them alone, without instruction and template."""
-    return [value_text(input[name]) for name in names]
+def field_texts(input: Fields, names: Sequence[str], choices: Sequence[str] = ()) -> list[str]:
+    """Return the values of some fields, each alone; a field that the input lacks means the row's choices."""
+    return [value_text(input[name] if name in input else choices) for name in names]
 
 
 def input_words(task: Task, input: Fields, choices: Sequence[str] = ()) -> str:
     """Return the input's values without the template's words, which all rows share: the text for BM25."""
-    return "\n".join(_field_texts(task, input, choices))
-
-
-def _field_texts(task: Task, input: Fields, choices: Sequence[str]) -> list[str]:
-    return [value_text(choices if name not in input else input[name]) for name in task.fields]
+    return "\n".join(field_texts(input, task.fields, choices))
 
 
 def output_text(task: Task, target: str) -> str:

@@ -90,7 +90,7 @@ class LabelHeads:
         def of_fields() -> Vectors:
             nonlocal encoded
             encoded += PASSES * len(rows)
-            texts = zip(*(field_texts(row.input, names) for row in rows), strict=True)
+            texts = zip(*(field_texts(row.input, names, row.choices) for row in rows), strict=True)
             return np.stack([self._encoded(own, name, stage) for own in texts], axis=1)
 
         vectors = store.IndexVersion(self.path, self.manifest).vectors(name)

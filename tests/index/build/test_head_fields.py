@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from tests.fakes import HashEncoder
-from tests.index.builds import build_index, tree, write_moods, write_pairs
+from tests.fakes import HashEncoder, write_task
+from tests.index.builds import PAIRS, build_index, tree, write_moods, write_pairs
 from tests.udr.store.test_version import rewrite_manifest
 from udr import Retriever
 from udr.cli import main
@@ -16,6 +16,8 @@ from udr.store import LabelHeadStamp, open_version, verify
 from udr_index import bench
 from udr_index.versions import diff_versions
 from udr_index.versions.live import compact
+
+TRAIN = Path("pair", "pairs", "train.jsonl")
 
 
 def head_of(out: Path) -> LabelHeadStamp:
@@ -93,6 +95,26 @@ def test_bench_measures_the_search_that_the_head_ranks(pairs: Path, tmp_path: Pa
     build_index(pairs, tmp_path / "index", kind=kind)
     (measured,) = bench(open_version(tmp_path / "index"), HashEncoder(), 1.0, k=5, queries=50)
     assert measured.recall == 1.0
+
+
+def test_choices_of_a_row_are_a_field(tmp_path: Path) -> None:
+    """A row may have them beside its input, as everything else that reads rows takes them."""
+    rows = [json.loads(line) for line in (write_pairs(tmp_path / "pairs") / TRAIN).read_text().splitlines()]
+    beside = [
+        {**row, "input": {"first": row["input"]["first"]}, "choices": row["input"]["second"].split()} for row in rows
+    ]
+    within = [{**row, "input": {**row["input"], "choices": row["choices"]}} for row in beside]
+    read = {}
+    for name, own in {"beside": beside, "within": within}.items():
+        write_task(tmp_path / name, {**PAIRS, "input": "First: {first}\nSecond: {choices}"}, train=own)
+        encoder = HashEncoder()
+        build_index(tmp_path / name, tmp_path / f"{name}-index", encoder)
+        assert head_of(tmp_path / f"{name}-index").fields == ("first", "choices")
+        (measured,) = bench(open_version(tmp_path / f"{name}-index"), encoder, 1.0, k=5, queries=50)
+        assert measured.recall == 1.0
+        read[name] = encoder.queries
+    assert ", ".join(beside[0]["choices"]) in read["beside"]
+    assert read["beside"] == read["within"]
 
 
 def test_info_says_what_it_costs(pairs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

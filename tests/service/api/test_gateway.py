@@ -12,6 +12,7 @@ from typing import Any
 import httpx2
 import pytest
 
+from tests.fakes import NOTES
 from tests.service.conftest import Words
 from tests.service.running import running
 from tests.tiny_models import byte_tokenizer
@@ -81,6 +82,14 @@ def test_demonstrations_of_the_last_user_message_come_before_the_conversation(
     assert gateway.post("/v1/outcomes", json={"prompt_id": answer.headers["X-Udr-Prompt-Id"], "score": 1}).is_success
     assert answer.headers["X-Udr-Index-Version"] == retriever.index_version
     assert re.fullmatch(r"(\w+;dur=[\d.]+, )*upstream;dur=[\d.]+, total;dur=[\d.]+", answer.headers["Server-Timing"])
+
+
+def test_choices_may_be_the_one_field(model: Upstream, tmp_path: Path) -> None:
+    row = {"id": "1", "input": {}, "target": "glad", "choices": ["sun", "rain"]}
+    keys = {**NOTES, "input": "Note: {choices}"}
+    with open_pools(tmp_path, {"notes": [row]}, keys) as pool, opened(pool, model) as client:
+        assert ask(client).status_code == 200
+    assert [turn["content"] for turn in model.requests[0].body["messages"][1:3]] == ["sun, rain", "glad"]
 
 
 @pytest.mark.parametrize(

@@ -92,6 +92,6 @@ def _parts(task: Task, demonstration: RetrievedDemonstration, layout: Layout, pl
         return (demonstration.text,)
     if not plain:
         return turns(task, demonstration)
-    (field,) = task.fields
+    (text,) = formatting.field_texts(demonstration.input, task.fields, demonstration.choices)
     target = demonstration.target
-    return formatting.value_text(demonstration.input[field]), task.verbalizer.get(target, target)
+    return text, task.verbalizer.get(target, target)
