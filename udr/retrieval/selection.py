@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from udr.retrieval.choice import Aspects, choose
 from udr.retrieval.stopping import Stopped, never, refuse_stopped
 from udr.retrieval.types import Decision, RetrievalRequest, Stage
-from udr.search import DECIMALS, Hit
+from udr.search import DECIMALS, Hit, unit_vectors
 
 _BLOCK = 512
 """Vectors converted and compared at once."""
@@ -166,7 +166,7 @@ def _distinct(
         if len(kept) >= enough and block[0] >= seen:
             break
         refuse_stopped(stopped)
-        units = _units(vectors[block])
+        units = unit_vectors(vectors[block])
         with_kept = np.round(units @ kept_units.T, DECIMALS)
         closest = with_kept.max(axis=1, initial=-np.inf)
         nearer = with_kept.argmax(axis=1) if kept else np.zeros(len(block), np.int64)
@@ -187,14 +187,6 @@ def _distinct(
             name = hits[kept[nearer[row]]].id
             dropped[int(block[row])] = "distinct", f"its cosine with {name!r}, which is nearer, is {closest[row]:.5f}"
     return kept
-
-
-def _units(vectors: NDArray[np.floating]) -> NDArray[np.float64]:
-    """Return vectors, [count, dimension], with length 1; zero vectors stay zero."""
-    exact = vectors.astype(np.float64)
-    lengths = np.linalg.norm(exact, axis=1, keepdims=True)
-    units: NDArray[np.float64] = exact / np.where(lengths > 0, lengths, 1.0)
-    return units
 
 
 def cosines(vectors: NDArray[np.floating], vector: NDArray[np.floating]) -> list[float]:

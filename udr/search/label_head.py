@@ -107,8 +107,8 @@ def label_chances(weights: NDArray[np.float64], features: NDArray[np.float64]) -
     return result
 
 
-def unit_vectors(vectors: Vectors) -> NDArray[np.float64]:
-    """Return vectors of unit length in float64; a zero stays zero."""
+def unit_vectors(vectors: NDArray[np.floating]) -> NDArray[np.float64]:
+    """Return vectors, [count, dimension], of unit length in float64; a zero stays zero."""
     exact = vectors.astype(np.float64)
     lengths = np.linalg.norm(exact, axis=1, keepdims=True)
     units: NDArray[np.float64] = exact / np.where(lengths > 0, lengths, 1.0)
