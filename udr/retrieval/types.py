@@ -145,7 +145,7 @@ class RetrievalRequest:
         coverage: from 0 to 1: choose a set that covers the query, with this weight on what a demonstration adds to
             those chosen: words of the query that none of them has, and a label that the label head finds likely and few
             of them have; see ``choose``. It can go with diversity and balance. Only for mode ``dense``, on an index
-            with BM25.
+            with BM25 whose encoder compares by cosine.
         balance: choose in rounds, each taking the best one left of each label; only for classification tasks.
         candidates: how many of the nearest the options balance, coverage, distinct, diversity, explain, fill, max_copy
             and max_similarity start from; at least k, and only with one of them. None is four times k, and at least 50.

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from tests.fakes import HashEncoder
 from tests.udr.retrieval.conftest import OpenPools, note
 from udr.errors import InvalidInputError, StoppedError
 from udr.retrieval import Aspects, Retriever, choose
@@ -151,3 +152,12 @@ def test_invalid_requests_are_refused(opened: Retriever, options: Any, message: 
 def test_an_index_without_bm25_is_refused(pools: OpenPools) -> None:
     with pytest.raises(InvalidInputError, match="coverage reads words, so it needs an index with BM25"):
         pools({"notes": [note("1", "red"), note("2", "blue")]}, bm25=False).retrieve("notes", "red", 1, coverage=0.5)
+
+
+def test_an_index_whose_similarities_have_no_bound_is_refused(pools: OpenPools) -> None:
+    """Beside dot products around 100, what hits add is nothing: whatever the coverage, the nearest were chosen."""
+    by_dot = pools({"notes": [note("1", "red"), note("2", "blue")]}, bm25=True, encoder=HashEncoder(metric="dot"))
+    for coverage in (0.0, 0.5, 1.0):
+        with pytest.raises(InvalidInputError, match="needs an encoder that compares by cosine; that of this index"):
+            by_dot.retrieve("notes", "red", 1, coverage=coverage)
+    assert by_dot.retrieve("notes", "red", 1, diversity=0.5)

@@ -37,7 +37,7 @@ def make_plan(
         request = replace(request, k=min(request.k, max(1, size)))
     _check_k(request, size)
     filter = check_options(request)
-    _check_support(request, tasks, lexical=all(manifest.partitions[task.name].lexical for task in tasks))
+    _check_support(manifest, request, tasks)
     if not isinstance(request.input, str | Mapping):
         raise InvalidInputError(f"the input must be fields by name, or plain text; found {brief(request.input)}")
     check_length(request.input)
@@ -97,12 +97,18 @@ def _check_k(request: RetrievalRequest, size: int) -> None:
         raise InvalidInputError(f"k must be {limits}; found {brief(request.k)}")
 
 
-def _check_support(request: RetrievalRequest, tasks: Collection[Task], *, lexical: bool) -> None:
-    """Check that the tasks support the request's mode and selection."""
+def _check_support(manifest: Manifest, request: RetrievalRequest, tasks: Collection[Task]) -> None:
+    """Check that the index and the tasks support the request's mode and selection."""
+    lexical = all(manifest.partitions[task.name].lexical for task in tasks)
     if request.mode != "dense" and not lexical:
         raise InvalidInputError(f"mode {request.mode!r} needs an index with BM25; build it again: udr index build")
     if request.coverage is not None and not lexical:
         raise InvalidInputError("coverage reads words, so it needs an index with BM25; build it again: udr index build")
+    if request.coverage is not None and manifest.encoder.metric != "cosine":
+        raise InvalidInputError(
+            "coverage is weighed against similarities up to 1, so it needs an encoder that compares by cosine; that of "
+            "this index compares by dot product; omit coverage, or choose by diversity"
+        )
     others = [task.name for task in tasks if task.kind is not Kind.CLASSIFICATION]
     if request.balance and others:
         raise InvalidInputError(f"balance needs classification tasks, but these are not: {', '.join(others)}")
