@@ -54,8 +54,17 @@ def test_the_weight_nearest_to_even_that_is_as_good_as_the_best_is_chosen() -> N
     values[:, 3] = values[:, 7] = 0.5 + noise / 10
     values[:, 1] = 0
     assert best_weight(values, WEIGHTS) == 0.3  # ties go to BM25's side
-    # One query says nothing.
+    # One query says nothing, and the differences of a few may happen to be equal.
     assert best_weight(values[:1], WEIGHTS) == 0.5
+    alike = np.tile(np.linspace(0.5, 0.6, len(WEIGHTS)), (5, 1))
+    assert [best_weight(alike[:count], WEIGHTS) for count in range(1, 6)] == [0.5, 0.5, 0.5, 0.5, 1.0]
+
+
+def test_few_queries_say_that_they_tell_no_weight(
+    trained_run: Path, index: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert {told.weight for told in weigh(trained_run, index)} == {0.5}
+    assert "task reviews: it takes 5 queries to tell a weight, found 2; the encoder and BM25 count alike" in caplog.text
 
 
 def test_weights_follow_the_held_out_scores_and_are_kept(udr: Udr, tasks: Path, trained_run: Path, index: Path) -> None:

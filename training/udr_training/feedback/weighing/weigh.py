@@ -24,7 +24,7 @@ WEIGHTS = tuple(round(0.1 * step, 1) for step in range(11))
 ASKED_WEIGHTS = (0.0, 0.25, 0.5, 0.75, 1.0)
 """Those that the language model is asked about; each costs a prompt for every query."""
 
-_EVEN = 0.5
+_EVEN, _FEWEST = 0.5, 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +56,8 @@ def best_weight(values: NDArray[np.float64], weights: Sequence[float]) -> float:
     """Return which of the weights to choose: the one nearest to even that is as good as the best.
 
     As good means that its mean lies within one standard error of the best one's, query by query (the rule of Breiman et
-    al., 1984): a few queries do not move the weight by chance. Ties go to BM25's side.
+    al., 1984): a few queries do not move the weight by chance. Fewer than five do not at all, since their differences
+    may happen to be equal. Ties go to BM25's side.
 
     Args:
         values: of each query with each weight, [queries, weights].
@@ -64,7 +65,7 @@ def best_weight(values: NDArray[np.float64], weights: Sequence[float]) -> float:
     """
     best = int(values.mean(axis=0).argmax())
     behind = values[:, [best]] - values
-    errors = behind.std(axis=0, ddof=1) / np.sqrt(len(values)) if len(values) > 1 else np.full(values.shape[1], np.inf)
+    errors = behind.std(axis=0, ddof=1) / np.sqrt(len(values)) if len(values) >= _FEWEST else np.inf
     good = [weight for weight, is_good in zip(weights, behind.mean(axis=0) <= errors, strict=True) if is_good]
     return min(good, key=lambda weight: round(abs(weight - _EVEN), 6))
 
@@ -145,5 +146,8 @@ def _weighable(version: IndexVersion, index: Path, shared: Sequence[str]) -> lis
 def _weighed(
     name: str, values: NDArray[np.float64], weights: Sequence[float], measure: Literal["ndcg", "score"]
 ) -> Weighed:
+    if len(values) < _FEWEST:
+        message = "task %s: it takes %d queries to tell a weight, found %d; the encoder and BM25 count alike"
+        _LOG.warning(message, name, _FEWEST, len(values))
     means = dict(zip(weights, values.mean(axis=0).tolist(), strict=True))
     return Weighed(name, len(values), best_weight(values, weights), measure, means)
