@@ -67,6 +67,25 @@ def test_few_queries_say_that_they_tell_no_weight(
     assert "task reviews: it takes 5 queries to tell a weight, found 2; the encoder and BM25 count alike" in caplog.text
 
 
+def test_an_encoder_that_may_have_learned_from_the_queries_is_told(
+    trained_run: Path, index: Path, tasks: Path, encoder_folder: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A run that only scored holds nothing out, so the encoder of the index has learned from most of its queries."""
+    before = BuildConfig(tasks=tasks, out=tmp_path / "before", model=str(encoder_folder), export=False)
+    build(before, SentenceEncoder.load(str(encoder_folder)))
+    for own in (index, before.out):
+        weigh(trained_run, own)
+    assert "learned" not in caplog.text
+    scores, trained = tmp_path / "scores", shutil.ignore_patterns("model", "manifest.json")
+    shutil.copytree(trained_run, scores, ignore=trained)
+    sources = json.loads((scores / "sources.json").read_text())
+    (scores / "sources.json").write_text(json.dumps({name: sources[name] for name in sources if "encoder" not in name}))
+    assert len(watched(scores)["reviews"]) > len(watched(trained_run)["reviews"])
+    weigh(scores, index)
+    assert f"encoder, {str(trained_run / 'model')!r}, has not learned from the queries of {scores}" in caplog.text
+    assert "if it was trained on these tasks, name the run that trained it, or" in caplog.text
+
+
 def test_weights_follow_the_held_out_scores_and_are_kept(udr: Udr, tasks: Path, trained_run: Path, index: Path) -> None:
     status, out, _ = udr("feedback", "weigh", trained_run, index, "--json")
     result = json.loads(out)

@@ -205,6 +205,8 @@ def weigh(
 ) -> None:
     """Set how much the encoder counts in an index's hybrid searches, by task.
 
+    Name the run that trained the encoder of the index, or the scores may be of queries that it has learned from.
+
     The index keeps the weights in its search settings; a request's own weight overrides them. A service reads them when
     it loads the index. What --queries asked is kept in the run's scores; those of a run at a URL are uploaded.
     """

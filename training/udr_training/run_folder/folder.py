@@ -145,6 +145,12 @@ class RunFolder:
         return sources
 
     @property
+    def encoders(self) -> tuple[Json, Json]:
+        """The fingerprints of the encoders that the training began with and ended with; None where there is none."""
+        made = self._json("manifest.json") if (self.path / "manifest.json").exists() else {}
+        return self.sources.get("encoder"), made.get("model_fingerprint")
+
+    @property
     def paths(self) -> dict[str, Path]:
         """The paths of the run's tasks, scores and local language model."""
         return {name: self.path / str(path) for name, path in self._json("places.json").items()}
