@@ -112,13 +112,15 @@ class LabelHeads:
             _LOG.log(level, "task %s: no label head: %s", name, _TOO_FEW)
             return False
         kept, stamp = self.config.label_head is True or fitted.gains, fitted.stamp
-        what = (
-            "searches also rank by the likely label" if kept else "ranking by the likely label as well gains too little"
-        )
+        if kept:
+            what = "searches also rank by the likely label"
+            more = f"; its label head reads {' and '.join(stamp.fields)} apart" if stamp.fields else ""
+        else:
+            what = "ranking by the likely label as well gains too little"
+            more = "; an encoder that was trained on this pool hides a gain: compare with --label-head"
         before, after = 100 * stamp.share_without, 100 * stamp.share
         shares = f"{before:.1f} % of the nearest demonstrations have the right label, {after:.1f} %"
-        apart = f"; its label head reads {' and '.join(stamp.fields)} apart" if kept and stamp.fields else ""
-        _LOG.info("task %s: %s (%s with it)%s", name, what, shares, apart)
+        _LOG.info("task %s: %s (%s with it)%s", name, what, shares, more)
         return kept
 
     def _write(self, name: str, fitted: Fitted) -> None:

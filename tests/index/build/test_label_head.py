@@ -192,6 +192,15 @@ def test_a_head_that_is_asked_for_and_cannot_be_fitted_is_reported(
     assert "task questions: no label head: it takes 2 to 256 labels in the pool" in caplog.text
 
 
+def test_a_head_that_gains_too_little_says_what_hides_a_gain(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """After a training on this pool's labels, the nearest rows have the right one as those of new queries do not."""
+    with caplog.at_level(logging.INFO):
+        build_index(write_moods(tmp_path / "tasks", told=False), tmp_path / "index")
+    assert head_of(tmp_path / "index") is None
+    assert "gains too little" in caplog.text
+    assert "an encoder that was trained on this pool hides a gain: compare with --label-head" in caplog.text
+
+
 def test_rows_of_rare_labels_stay_in_the_pool(tmp_path: Path) -> None:
     """A label with one row has a chance as well; cross-validation just cannot learn it."""
     write_moods(tmp_path / "tasks")
