@@ -85,7 +85,7 @@ def test_demonstrations_of_the_last_user_message_come_before_the_conversation(
 
 
 def test_choices_may_be_the_one_field(model: Upstream, tmp_path: Path) -> None:
-    row = {"id": "1", "input": {}, "target": "glad", "choices": ["sun", "rain"]}
+    row: dict[str, Any] = {"id": "1", "input": {}, "target": "glad", "choices": ["sun", "rain"]}
     keys = {**NOTES, "input": "Note: {choices}"}
     with open_pools(tmp_path, {"notes": [row]}, keys) as pool, opened(pool, model) as client:
         assert ask(client).status_code == 200
