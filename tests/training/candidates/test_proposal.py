@@ -3,6 +3,7 @@
 import hashlib
 import random
 from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 
 import pytest
@@ -126,3 +127,18 @@ def test_shared_demonstrations_are_drawn_first_for_every_query(pool: Pool) -> No
     # The rest follows, in another order for each query.
     assert [len(list(shared.drawn(query))) for query in pool.rows[1:3]] == [10, 10]
     assert len({tuple(row.id for row in list(shared.drawn(query))[:4]) for query in pool.rows}) > 5
+
+
+def test_the_first_rows_cost_no_draw_of_the_whole_pool(pools: dict[str, Pool], monkeypatch: pytest.MonkeyPatch) -> None:
+    pool = Pool(pools["reviews"].task, tuple(row(number, f"word{number}") for number in range(1000)))
+    plain, drawn = random.Random.randrange, list[int]()
+
+    def counted(draw: random.Random, below: int) -> int:
+        drawn.append(below)
+        return plain(draw, below)
+
+    monkeypatch.setattr(random.Random, "randrange", counted)
+    for shared in (0, 16):
+        candidate_pool = CandidatePool(pool, 0, shared)
+        drawn.clear()
+        assert len({row.id for row in islice(candidate_pool.drawn(pool.rows[0]), 20)}) == 20 and len(drawn) < 30

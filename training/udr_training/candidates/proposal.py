@@ -5,7 +5,7 @@ import logging
 import random
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from itertools import islice
+from itertools import chain, islice
 
 from udr.data import Kind, Pool, copy_text, formatting, sample_by
 from udr.models import Encoder, LongTexts, SentenceEncoder, encode_by_length
@@ -74,9 +74,9 @@ class CandidatePool:
         self.pool, self._seed = pool, seed
         # By another key than the queries, which are sampled by their ids.
         common = sample_by(pool.rows, shared, seed, lambda row: f"{row.id}:shared") if shared else ()
-        self._shared = frozenset(row.id for row in common)
         self._keys = [copy_text(pool.task, row) for row in pool.rows]
         self._positions = {row.id: position for position, row in enumerate(pool.rows)}
+        self._shared = [self._positions[row.id] for row in common]
 
     @property
     def fewest(self) -> int:
@@ -100,8 +100,10 @@ class CandidatePool:
     def drawn(self, query: Row, purpose: str = "") -> Iterator[Row]:
         """Yield all rows for a query, in an order that depends only on seed, task, query id and purpose."""
         digest = hashlib.sha256(f"{self._seed}:{self.pool.task.name}:{query.id}{purpose}".encode()).digest()
-        rows = self._others(query, _drawn(random.Random(int.from_bytes(digest[:8])), len(self.pool)))
-        yield from sorted(rows, key=lambda row: row.id not in self._shared) if self._shared else rows
+        draw, shared = random.Random(int.from_bytes(digest[:8])), set(self._shared)
+        first = (self._shared[place] for place in _drawn(draw, len(shared)))
+        rest = (position for position in _drawn(draw, len(self.pool)) if position not in shared)
+        yield from self._others(query, chain(first, rest))
 
     def context(self, query: Row, size: int) -> tuple[Row, ...]:
         """Return the demonstrations that the language model sees before each candidate of a query.
