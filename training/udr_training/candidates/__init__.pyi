@@ -1,6 +1,6 @@
 from .allocation import allocate as allocate
 from .asked import AskedQuery as AskedQuery, read_asked as read_asked, write_asked as write_asked
-from .centring import DemonstrationMeans as DemonstrationMeans
+from .centring import demonstration_means as demonstration_means, subtracted as subtracted
 from .label_scores import LEAST_AGREEMENT as LEAST_AGREEMENT, LabelScores as LabelScores
 from .outcomes import ImportedTask as ImportedTask, import_outcomes as import_outcomes
 from .proposal import (

@@ -49,7 +49,7 @@ class TrainConfig:
             with labels, if these explain 0.9 of the order of held-out scores) or a ``reward`` model (see
             ``RewardConfig``); or ``off``.
         centre_scores: rank candidates by how much more a demonstration helps a query than others; see
-            ``DemonstrationMeans``.
+            ``demonstration_means``.
         temperature: divides cosines; 0 uses the dot product, and needs an encoder that does not normalise its vectors.
         optimizer: a value of Transformers' ``optim``.
         learning_rate: the peak of a linear schedule.

@@ -8,7 +8,7 @@ from datasets import Dataset
 
 from udr.data import Kind, Pool, copy_text, formatting
 from udr.types import Row
-from udr_training.candidates import DemonstrationMeans, RankedExample
+from udr_training.candidates import RankedExample, demonstration_means, subtracted
 from udr_training.config import TrainConfig
 from udr_training.trainer.sampler import draw_candidates
 
@@ -67,12 +67,12 @@ def centred(task: TaskExamples) -> TaskExamples:
 
     The validation keeps its scores: what counts is how much a demonstration helps.
     """
-    means = DemonstrationMeans.of(task.learned)
+    means = demonstration_means(task.learned)
     return replace(
         task,
-        training=means.subtracted(task.training),
-        later=means.subtracted(task.later),
-        extrapolated=means.subtracted(task.extrapolated),
+        training=subtracted(means, task.training),
+        later=subtracted(means, task.later),
+        extrapolated=subtracted(means, task.extrapolated),
     )
 
 
