@@ -221,14 +221,14 @@ def test_rows_without_scores_become_queries_where_labels_explain_the_order(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr("udr_training.trainer.extrapolation.labels.LEAST_AGREEMENT", 0.5)
-    config = one_iteration(run_config, extrapolate="labels", label_aware=True, validation=0.4, epochs=4)
+    config = one_iteration(run_config, extrapolate="labels", label_aware=True, validation=0.5, epochs=4)
     resume(tmp_path / "run", tasks, config, trained_run / "feedback.sqlite")
     (told,) = [record.getMessage() for record in caplog.records if "labels get" in record.getMessage()]
-    assert told.startswith("task reviews: ") and told.endswith("; 12 more rows become queries")
+    assert told.startswith("task reviews: ") and told.endswith("; 10 more rows become queries")
     seconds = json.loads((tmp_path / "run" / "iteration-0" / "seconds.json").read_text("utf-8"))
     assert "extrapolation" in seconds
     resume(
-        tmp_path / "plain", tasks, one_iteration(run_config, validation=0.4, epochs=4), trained_run / "feedback.sqlite"
+        tmp_path / "plain", tasks, one_iteration(run_config, validation=0.5, epochs=4), trained_run / "feedback.sqlite"
     )
     logs = [(tmp_path / run / "iteration-0" / "metrics.jsonl").read_text("utf-8") for run in ("run", "plain")]
     assert logs[0] != logs[1], "the training had other batches"
@@ -253,18 +253,18 @@ def test_a_reward_model_scores_the_pools_of_all_kinds_in_the_last_iteration(
 ) -> None:
     monkeypatch.setattr("udr_training.trainer.extrapolation.reward.LEAST", 0.0)
     monkeypatch.setattr("udr_training.trainer.extrapolation.reward.LEAD", -1.0)
-    train = replace(run_config.train, extrapolate="reward", loss="kl")
+    train = replace(run_config.train, extrapolate="reward", loss="kl", validation=0.5)
     config = replace(run_config, train=train, reward=RewardConfig(candidates=5, epochs=1))
     shared = Path(shutil.copy(trained_run / "feedback.sqlite", tmp_path / "shared.sqlite"))
     resume(tmp_path / "run", tasks, config, shared)
     assert not (tmp_path / "run" / "iteration-0" / "reward").exists()
     told = [record.getMessage() for record in caplog.records if "the reward model's scores get" in record.getMessage()]
     assert [line.split(":")[0] for line in told] == ["task colours", "task reverse", "task reviews"]
-    assert all(line.endswith("right; 4 more rows become queries") for line in told)
+    assert all(line.endswith(" pairs); 3 more rows become queries") for line in told)
     folder = tmp_path / "run" / "iteration-1"
     for name in config.tasks:
         scores = json.loads((folder / "extrapolated" / f"{name}.json").read_text("utf-8"))["scores"]
-        assert len(scores) == 4 and all(len(own) == 5 and query not in own for query, own in scores.items())
+        assert len(scores) == 3 and all(len(own) == 5 and query not in own for query, own in scores.items())
     seconds = json.loads((folder / "seconds.json").read_text("utf-8"))
     assert {"reward", "extrapolation", "training"} <= seconds.keys()
     # Training alone is repeated, with the same scores.

@@ -2,7 +2,7 @@
 
 import pytest
 
-from udr_training.candidates import LabelScores, rank_candidates
+from udr_training.candidates import Agreement, LabelScores, rank_candidates
 
 LABELS = {"a1": "a", "a2": "a", "a3": "a", "b1": "b", "b2": "b", "c1": "c"}
 SCORED = [
@@ -50,8 +50,10 @@ def test_agreement_counts_the_pairs_that_both_sides_order(scores: LabelScores) -
         rank_candidates("b2", {"a1": 0.9, "a2": 0.1}),
         rank_candidates("b2", {"a1": 0.5, "b1": 0.5}),
     ]
-    assert scores.agreement(held_out, LABELS) == pytest.approx(2 / 3)
-    assert scores.agreement(held_out[1:], LABELS) == 0
+    assert scores.agreement(7 * held_out, LABELS) == Agreement(pytest.approx(2 / 3), 7 * 3)
+    # Without enough pairs, or queries that have some, nothing is told.
+    assert scores.agreement(6 * held_out, LABELS) is None
+    assert scores.agreement(100 * held_out[1:], LABELS) is None
 
 
 @pytest.mark.parametrize("scored", [[], [SCORED[0]][:0], [rank_candidates("a1", {"a2": 0.5})]])

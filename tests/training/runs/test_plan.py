@@ -104,11 +104,13 @@ def test_rows_to_extrapolate_are_told_with_what_labels_explain(
 ) -> None:
     scores = trained_run / "feedback.sqlite"
     request = [*arguments, tmp_path / "run", "--extrapolate", "labels", "--feedback", scores]
+    # Five queries are held out, in place of two, which do not tell what labels explain.
+    request += ["--set", "train.validation=0.5"]
     tasks = {task["task"]: task for task in json.loads(udr(*request, "--json")[1])["tasks"]}
-    assert {name: task["extrapolated"] for name, task in tasks.items()} == {"colours": 0, "reverse": 0, "reviews": 4}
+    assert {name: task["extrapolated"] for name, task in tasks.items()} == {"colours": 0, "reverse": 0, "reviews": 3}
     assert 0 <= tasks["reviews"]["agreement"] <= 1 and tasks["colours"]["agreement"] is None
     (line,) = [line for line in udr(*request)[1].splitlines() if "extrapolated" in line]
-    assert line.startswith("reviews: at most 4 more rows are extrapolated from labels") and line.endswith("%")
+    assert line.startswith("reviews: at most 3 more rows are extrapolated from labels") and line.endswith("%")
 
 
 def test_cost_of_a_reward_model_is_told(udr: Udr, arguments: list[object], tmp_path: Path) -> None:
@@ -136,7 +138,7 @@ def test_new_queries_of_later_iterations_are_told_with_their_allocation(
 
     assert plan() == [(0, 30)] * 3
     assert plan("--later", "new") == plan("--later", "allocated") == [(5, 30)] * 3
-    scored = ("--later", "allocated", "--feedback", trained_run / "feedback.sqlite")
+    scored = ("--later", "allocated", "--feedback", trained_run / "feedback.sqlite", "--set", "train.validation=0.5")
     allocated = plan(*scored)
     assert sum(queries for queries, _ in allocated) == 15
     assert all(pairs == 6 * queries for queries, pairs in allocated)

@@ -9,6 +9,7 @@ from .proposal import (
     first_neighbours as first_neighbours, propose as propose, warn_of_long as warn_of_long,
 )
 from .ranking import (
-    RankedExample as RankedExample, agreement as agreement, ndcg as ndcg, rank_all as rank_all,
-    rank_candidates as rank_candidates, ranks as ranks, reciprocal_rank as reciprocal_rank,
+    LEAST_PAIRS as LEAST_PAIRS, LEAST_QUERIES as LEAST_QUERIES, Agreement as Agreement, RankedExample as RankedExample,
+    agreement as agreement, ndcg as ndcg, rank_all as rank_all, rank_candidates as rank_candidates, ranks as ranks,
+    reciprocal_rank as reciprocal_rank,
 )

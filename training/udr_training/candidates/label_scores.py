@@ -4,7 +4,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from udr_training.candidates.ranking import RankedExample, agreement, rank_candidates
+from udr_training.candidates.ranking import Agreement, RankedExample, agreement, rank_candidates
 
 _PRIOR = 10.0
 """How many scores the task's own means count as, beside those of a pair of labels."""
@@ -66,8 +66,8 @@ class LabelScores:
         query = labels[query_id]
         return rank_candidates(query_id, {id: self.score(query, labels[id]) for id in candidates})
 
-    def agreement(self, examples: Sequence[RankedExample], labels: Mapping[str, str]) -> float:
-        """Return the share of the order of queries' candidates that labels explain; see ``ranking.agreement``."""
+    def agreement(self, examples: Sequence[RankedExample], labels: Mapping[str, str]) -> Agreement | None:
+        """Return how far labels explain the order of queries' candidates; see ``ranking.agreement``."""
         return agreement(examples, [self._expected(example, labels) for example in examples])
 
     def _expected(self, example: RankedExample, labels: Mapping[str, str]) -> list[float]:

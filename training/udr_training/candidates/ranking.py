@@ -3,6 +3,10 @@
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import combinations
+
+LEAST_PAIRS, LEAST_QUERIES = 20, 5
+"""The fewest pairs of candidates, and the fewest queries that have them, of which an agreement is told."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,24 +37,41 @@ def ranks(scores: Sequence[float]) -> list[int]:
     return [1 + sum(other > score for other in scores) for score in scores]
 
 
-def agreement(examples: Iterable[RankedExample], expected: Iterable[Sequence[float]]) -> float:
-    """Return the share of pairs of a query's candidates that scores and expected scores order alike, 0 to 1.
+@dataclass(frozen=True, slots=True)
+class Agreement:
+    """How far scores and expected scores order candidates alike.
 
-    Pairs that either side leaves equal do not count; without any other pair the share is 0.
+    Attributes:
+        share: of the pairs of a query's candidates that both order, how many they order alike, 0 to 1.
+        pairs: how many both order.
+    """
+
+    share: float
+    pairs: int
+
+
+def agreement(examples: Iterable[RankedExample], expected: Iterable[Sequence[float]]) -> Agreement | None:
+    """Return how far scores and expected scores order the candidates of each query alike.
+
+    Pairs that either side leaves equal do not count. None if fewer than ``LEAST_PAIRS`` pairs or ``LEAST_QUERIES``
+    queries with such pairs are left, whose share chance decides.
 
     Args:
         examples: queries with scored candidates.
         expected: for each query, the expected scores of its candidates, in their order.
     """
-    alike = total = 0
-    for example, values in zip(examples, expected, strict=True):
-        # Candidates are ordered best first.
-        for first, score in enumerate(example.scores):
-            for second in range(first + 1, len(example.scores)):
-                if score != example.scores[second] and values[first] != values[second]:
-                    total += 1
-                    alike += values[first] > values[second]
-    return alike / total if total else 0.0
+    by_query = [
+        [
+            values[first] > values[second]  # Candidates are ordered best first.
+            for first, second in combinations(range(len(example.scores)), 2)
+            if example.scores[first] != example.scores[second] and values[first] != values[second]
+        ]
+        for example, values in zip(examples, expected, strict=True)
+    ]
+    pairs = sum(map(len, by_query))
+    if pairs < LEAST_PAIRS or sum(map(bool, by_query)) < LEAST_QUERIES:
+        return None
+    return Agreement(sum(map(sum, by_query)) / pairs, pairs)
 
 
 def ndcg(retrieved: Sequence[int], cut: int = 8) -> float:

@@ -33,7 +33,7 @@ from udr_training.trainer import (
     train_on,
     write_card,
 )
-from udr_training.trainer.extrapolation import REWARD, LabelModel, extend, label_agreement, rewards, train_reward
+from udr_training.trainer.extrapolation import REWARD, extend, label_agreement, label_model, rewards, train_reward
 
 _LOG = logging.getLogger(__name__)
 
@@ -247,7 +247,7 @@ class Run:
             return extend(
                 folder / "extrapolated" / f"{name}.json",
                 examples[name],
-                lambda: LabelModel.of(examples[name]) if count is None else judged()[name],
+                lambda: label_model(examples[name]) if count is None else judged()[name],
                 lambda rows: task.propose(neighbours(task.pool), rows, count),
                 train,
             )

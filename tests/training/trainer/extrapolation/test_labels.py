@@ -11,16 +11,20 @@ from torch.utils.data import BatchSampler, ConcatDataset, SequentialSampler
 from tests.training.trainer.small_trainings import Tasks
 from udr.data import Pool, formatting
 from udr.types import Row
-from udr_training.candidates import Candidates, RankedExample, rank_candidates
+from udr_training.candidates import Agreement, Candidates, RankedExample, rank_candidates
 from udr_training.config import TrainConfig
 from udr_training.trainer import TaskBatchSampler, TaskExamples, dataset, num_steps
-from udr_training.trainer.extrapolation import LabelModel, extend, label_agreement, num_further
+from udr_training.trainer.extrapolation import extend, label_agreement, label_model, num_further
 
 
 @pytest.fixture
 def task(examples: Tasks) -> TaskExamples:
-    """A task with labels, where each demonstration with the query's target scores above all others."""
+    """A task with labels, where each demonstration with the query's target scores above all others.
+
+    Five queries are held out, one more than in the fixture of other tests.
+    """
     task = examples["reviews"]
+    fifth = replace(task.validation[0], query_id=task.pool.rows[-1].id)
     targets = {row.id: row.target for row in task.pool.rows}
 
     def scored(given: tuple[RankedExample, ...]) -> tuple[RankedExample, ...]:
@@ -35,12 +39,12 @@ def task(examples: Tasks) -> TaskExamples:
             for each in given
         )
 
-    return replace(task, training=scored(task.training), validation=scored(task.validation))
+    return replace(task, training=scored(task.training), validation=scored((*task.validation, fifth)))
 
 
 @pytest.fixture
 def extended(task: TaskExamples) -> TaskExamples:
-    model = LabelModel.of(task)
+    model = label_model(task)
     assert model is not None
     ids = [row.id for row in task.pool.rows]
     further = model.scored({query: tuple(id for id in ids if id != query) for query in ids[12:15]})
@@ -53,26 +57,64 @@ def queries(rows: Iterable[str], pool: Pool) -> list[str]:
 
 
 def test_a_model_holds_if_labels_explain_the_order_of_held_out_scores(task: TaskExamples) -> None:
-    model = LabelModel.of(task)
-    assert model is not None and model.agreement == 1 >= model.least == 0.9
+    model = label_model(task)
+    assert model is not None and model.agreement is not None and model.holds
+    assert model.agreement.share == 1 >= model.least == 0.9
     turned = tuple(
         rank_candidates(each.query_id, {id: -score for id, score in zip(each.candidates, each.scores, strict=True)})
         for each in task.validation
     )
-    against = LabelModel.of(replace(task, validation=turned))
-    assert against is not None and against.agreement == 0
-    alone = LabelModel.of(replace(task, validation=()))
-    assert alone is not None and alone.agreement < alone.least
+    against = label_model(replace(task, validation=turned))
+    assert against is not None and not against.holds
+    assert against.agreement == Agreement(0, model.agreement.pairs)
+    alone = label_model(replace(task, validation=()))
+    assert alone is not None and alone.agreement is None and not alone.holds
     assert (label_agreement(task), label_agreement(replace(task, validation=()))) == (1, None)
 
 
 def test_a_share_just_too_low_is_told_as_such(
     task: TaskExamples, config: TrainConfig, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    model = LabelModel.of(task)
+    model = label_model(task)
     assert model is not None
-    extend(tmp_path / "reviews.json", task, lambda: replace(model, agreement=0.8957), lambda _: {}, config)
-    assert "labels get 89.6% of the order of held-out scores right, less than 90.0%; no row is added" in caplog.text
+    extend(
+        tmp_path / "reviews.json", task, lambda: replace(model, agreement=Agreement(0.8957, 1234)), lambda _: {}, config
+    )
+    assert caplog.messages == [
+        "task reviews: labels get 89.6% of the order of held-out scores right (1,234 pairs), less than 90.0%; "
+        "no row is added"
+    ]
+
+
+@pytest.mark.parametrize(("num_queries", "wrong", "added"), [(1, 1, False), (4, 5, False), (5, 3, False), (5, 4, True)])
+def test_a_perfect_order_of_a_few_held_out_pairs_is_chance(
+    num_queries: int,
+    wrong: int,
+    added: bool,
+    task: TaskExamples,
+    config: TrainConfig,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    labels = {row.id: row.target for row in task.pool.rows}
+
+    def few(example: RankedExample) -> RankedExample:
+        others = [id for id in example.candidates if labels[id] != labels[example.query_id]]
+        return rank_candidates(example.query_id, {example.candidates[0]: 1.0, **dict.fromkeys(others[:wrong], 0.0)})
+
+    judged = replace(task, validation=tuple(map(few, task.validation[:num_queries])))
+    ids = tuple(labels)
+    extended = extend(
+        tmp_path / "reviews.json",
+        judged,
+        lambda: label_model(judged),
+        lambda rows: {row.id: tuple(id for id in ids if id != row.id) for row in rows},
+        config,
+    )
+    few_pairs = "fewer than 20 pairs of candidates, of 5 held-out queries, can judge labels; no row is added"
+    told = "labels get 100.0% of the order of held-out scores right (20 pairs); 8 more rows become queries"
+    assert bool(extended.extrapolated) == added == (label_agreement(judged) == 1)
+    assert caplog.messages == [f"task reviews: {told if added else few_pairs}"]
 
 
 def test_equal_and_other_labels_alone_hold_where_pairs_of_labels_do_not(task: TaskExamples) -> None:
@@ -86,11 +128,11 @@ def test_equal_and_other_labels_alone_hold_where_pairs_of_labels_do_not(task: Ta
 
     training = tuple(scored(query, order) for query, order in orders.items())
     turned = tuple(scored(query, order[0] + order[:0:-1]) for query, order in orders.items())
-    model = LabelModel.of(replace(task, pool=pool, training=training, validation=turned))
-    assert model is not None and model.agreement == 1
+    model = label_model(replace(task, pool=pool, training=training, validation=7 * turned))
+    assert model is not None and model.agreement == Agreement(1, 7 * 3 * 2)
     (further,) = model.scored({"a2": ("c3", "a3", "b3")})
     assert further.candidates == ("a3", "b3", "c3") and further.scores == pytest.approx((1.0, 0.4, 0.4))
-    alike = LabelModel.of(replace(task, pool=pool, training=training, validation=training))
+    alike = label_model(replace(task, pool=pool, training=training, validation=7 * training))
     assert alike is not None and alike.scored({"b2": ("a3", "b3", "c3")})[0].candidates == ("b3", "c3", "a3")
 
 
@@ -100,19 +142,19 @@ def test_further_queries_are_a_sample_of_a_pool_sorted_by_label(
     rows = [Row(id=f"{label}{n:02}", input={"text": f"{label} {n}"}, target=label) for label in "ab" for n in range(40)]
     pool = Pool(task.pool.task, tuple(rows))
     first = rank_candidates("a00", {"a01": 1.0, "b01": 0.0})
-    scored = replace(task, pool=pool, training=(first,), validation=(first,), later=())
+    scored = replace(task, pool=pool, training=(first,), validation=20 * (first,), later=())
 
     def proposed(asked: Sequence[Row]) -> Candidates:
         return {row.id: ("a01", "b01") for row in asked}
 
     config = replace(config, epochs=40)
-    found = extend(tmp_path / "reviews.json", scored, lambda: LabelModel.of(scored), proposed, config).extrapolated
+    found = extend(tmp_path / "reviews.json", scored, lambda: label_model(scored), proposed, config).extrapolated
     labels = [example.query_id[0] for example in found]
     assert len(found) == 20 and 5 <= labels.count("a") <= 15
 
 
 def test_a_task_without_labels_has_no_model(task: TaskExamples, pools: dict[str, Pool]) -> None:
-    assert LabelModel.of(replace(task, pool=pools["reverse"])) is None
+    assert label_model(replace(task, pool=pools["reverse"])) is None
 
 
 def test_every_draw_has_all_scored_queries_and_the_next_extrapolated_ones(
@@ -132,7 +174,7 @@ def test_every_draw_has_all_scored_queries_and_the_next_extrapolated_ones(
 
 def test_no_batch_has_an_extrapolated_query_twice(task: TaskExamples, config: TrainConfig) -> None:
     """Draws take turns with the extrapolated queries, so that one may be at the end of a draw and early in the next."""
-    model, ids = LabelModel.of(task), [row.id for row in task.pool.rows]
+    model, ids = label_model(task), [row.id for row in task.pool.rows]
     assert model is not None
     further = model.scored({query: tuple(id for id in ids if id != query) for query in ids[12:15]})
     few = replace(task, training=task.training[:2], extrapolated=further)
@@ -164,14 +206,14 @@ def test_a_training_visits_all_rows_that_become_queries(
         task,
         pool=Pool(task.pool.task, rows),
         training=scored[:8],
-        validation=scored[8:],
+        validation=5 * scored[8:],
         later=tuple(replace(scored[0], query_id=f"r{n:02}") for n in range(20, 20 + 2 * num_later, 2)),
     )
     ids = [row.id for row in rows[55:]]
     found = extend(
         tmp_path / "reviews.json",
         large,
-        lambda: LabelModel.of(large),
+        lambda: label_model(large),
         lambda asked: {row.id: tuple(id for id in ids if id != row.id) for row in asked},
         config,
     )
@@ -203,8 +245,8 @@ def test_rows_without_a_candidate_of_their_label_are_left_out_and_told(
         wrong = {row.id: tuple(id for id in labels if labels[id] != row.target)[:3] for row in rows}
         return {row.id: (one, *wrong[row.id]) if same else wrong[row.id] for row in rows}
 
-    file, total = tmp_path / "reviews.json", num_further(len(labels), 12, 8, config)
-    found = extend(file, task, lambda: LabelModel.of(task), propose, config).extrapolated
+    file, total = tmp_path / "reviews.json", num_further(len(labels), 13, 8, config)
+    found = extend(file, task, lambda: label_model(task), propose, config).extrapolated
     assert all(labels[example.query_id] == labels[one] for example in found)
     assert 0 < len(found) < total if same else not found
     assert caplog.messages[-1].endswith(
@@ -214,7 +256,7 @@ def test_rows_without_a_candidate_of_their_label_are_left_out_and_told(
 
 def test_every_list_has_a_candidate_with_the_label_of_its_query(task: TaskExamples, config: TrainConfig) -> None:
     """One of eight candidates is right, and lists have three, so five of eight draws have wrong ones alone."""
-    model, labels = LabelModel.of(task), {row.id: row.target for row in task.pool.rows}
+    model, labels = label_model(task), {row.id: row.target for row in task.pool.rows}
     assert model is not None
     right = {query: next(id for id in labels if id != query and labels[id] == labels[query]) for query in labels}
     wrong = {query: [id for id in labels if labels[id] != labels[query]][:7] for query in labels}

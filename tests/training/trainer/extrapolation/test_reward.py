@@ -14,10 +14,10 @@ from tests.training.trainer.small_trainings import Tasks
 from udr.data import Kind, Metric, Pool, Task, Template, formatting
 from udr.errors import ModelError
 from udr.types import Row
-from udr_training.candidates import Candidates, rank_candidates
+from udr_training.candidates import Agreement, Candidates, rank_candidates
 from udr_training.config import RewardConfig, RunConfig, TrainConfig
 from udr_training.trainer import TaskExamples, dataset, split
-from udr_training.trainer.extrapolation import RewardModel, ScoreListLoss, TaskReward, extend, rewards, train_reward
+from udr_training.trainer.extrapolation import RewardModel, ScoreListLoss, ScoreModel, extend, rewards, train_reward
 
 WORDS = "ab cd ef gh ij kl mn".split()
 HELPS = "ab"
@@ -79,8 +79,13 @@ def trained(task: TaskExamples, config: RunConfig, tmp_path_factory: pytest.Temp
 
 
 @pytest.fixture
-def reward(task: TaskExamples, config: RunConfig, trained: Path) -> TaskReward:
+def reward(task: TaskExamples, config: RunConfig, trained: Path) -> ScoreModel:
     return rewards({"words": task}, config, trained / "reward", config.train.model)["words"]
+
+
+@pytest.fixture
+def model(config: RunConfig, trained: Path) -> RewardModel:
+    return RewardModel.load(config, trained / "reward")
 
 
 def proposed(pool: Pool) -> Callable[..., Candidates]:
@@ -88,32 +93,31 @@ def proposed(pool: Pool) -> Callable[..., Candidates]:
     return lambda rows: {row.id: ids for row in rows}
 
 
-def test_held_out_candidates_are_ordered_far_better_than_by_chance(reward: TaskReward) -> None:
-    assert reward.agreement > 0.85 > reward.least >= 0.6
+def test_held_out_candidates_are_ordered_far_better_than_by_chance(reward: ScoreModel) -> None:
+    assert reward.holds and reward.agreement is not None
+    assert reward.agreement.share > 0.85 > reward.least >= 0.6
 
 
-def test_scores_are_the_outputs_on_the_scale_of_those_learned(reward: TaskReward, pool: Pool) -> None:
+def test_scores_are_the_outputs_on_the_scale_of_those_learned(model: RewardModel, pool: Pool) -> None:
     rows = {row.id: row for row in pool.rows}
     query = formatting.encoder_demonstration(pool.task, rows["r49"])
-    outputs = reward.model.model.predict(
-        [(query, formatting.solved_text(pool.task, rows[id])) for id in ("r00", "r01")]
-    )
+    outputs = model.model.predict([(query, formatting.solved_text(pool.task, rows[id])) for id in ("r00", "r01")])
     # The loss learns scores / 0.1.
-    scores = reward.model.scores(pool, {"r49": ("r00", "r01")})["r49"]
+    scores = model.scores(pool, {"r49": ("r00", "r01")})["r49"]
     assert list(scores.values()) == pytest.approx([0.1 * float(output) for output in outputs], abs=1e-6)
 
 
 def test_pool_rows_become_queries_with_the_models_scores_once(
-    reward: TaskReward, task: TaskExamples, config: RunConfig, tmp_path: Path
+    reward: ScoreModel, model: RewardModel, task: TaskExamples, config: RunConfig, tmp_path: Path
 ) -> None:
     file, train = tmp_path / "extrapolated" / "words.json", config.train
     extended = extend(file, task, lambda: reward, proposed(task.pool), train)
     assert sorted(example.query_id for example in extended.extrapolated) == [f"r{n}" for n in range(40, 50)]
     first = extended.extrapolated[0]
-    scores = reward.model.scores(task.pool, {first.query_id: first.candidates})[first.query_id]
+    scores = model.scores(task.pool, {first.query_id: first.candidates})[first.query_id]
     assert first.scores == pytest.approx(sorted(scores.values(), reverse=True), abs=1e-5)
 
-    def fail() -> TaskReward:
+    def fail() -> ScoreModel:
         raise AssertionError("computed again")
 
     assert extend(file, task, fail, proposed(task.pool), train) == extended
@@ -122,11 +126,13 @@ def test_pool_rows_become_queries_with_the_models_scores_once(
 
 
 def test_a_model_that_orders_no_better_than_the_encoder_is_not_used(
-    reward: TaskReward, task: TaskExamples, config: RunConfig, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    reward: ScoreModel, task: TaskExamples, config: RunConfig, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    weak = replace(reward, agreement=0.7, least=0.72)
+    weak = replace(reward, agreement=Agreement(0.7, 150), least=0.72)
     assert extend(tmp_path / "words.json", task, lambda: weak, proposed(task.pool), config.train) == task
-    assert "get 70.0% of the order of held-out scores right, less than 72.0%; no row is added" in caplog.text
+    assert (
+        "get 70.0% of the order of held-out scores right (150 pairs), less than 72.0%; no row is added" in caplog.text
+    )
 
 
 def test_it_is_not_used_where_no_query_is_held_out(
@@ -135,7 +141,7 @@ def test_it_is_not_used_where_no_query_is_held_out(
     """A task of five queries holds out none of them."""
     few = replace(task, validation=())
     judged = rewards({"few": few, "words": task}, config, trained / "reward", config.train.model)
-    assert judged["words"].agreement > judged["words"].least > judged["few"].agreement
+    assert judged["words"].holds and not judged["few"].holds
     extended = extend(tmp_path / "few.json", few, lambda: judged["few"], proposed(few.pool), config.train)
     assert extended == few and "no query is held out to judge the reward model's scores; no row is added" in caplog.text
 
@@ -208,6 +214,6 @@ def test_scores_of_two_tasks_are_learned_together(
     # Each query begins with its task's instruction, and is learned as often as one training on all of them visits it.
     assert learned == {task.pool.task.instruction: len(task.training) for task in examples.values()}
     judged = rewards(examples, both, tmp_path / "reward", both.train.model)
-    assert judged.keys() == examples.keys() and all(0 <= each.agreement <= 1 for each in judged.values())
+    assert judged.keys() == examples.keys()
     # WithoutCard, as for the encoder.
     assert "widget" not in capfd.readouterr().err

@@ -10,7 +10,7 @@ from pathlib import Path
 from udr.data import Kind, sample_by
 from udr.files import write_atomically
 from udr.types import Row
-from udr_training.candidates import Candidates, rank_candidates
+from udr_training.candidates import LEAST_PAIRS, LEAST_QUERIES, Candidates, rank_candidates
 from udr_training.config import TrainConfig
 from udr_training.trainer import TaskExamples
 from udr_training.trainer.extrapolation.score_model import ScoreModel
@@ -50,51 +50,42 @@ def extend(
         config: the training's.
     """
     if not file.exists():
-        _write(file, task, model(), propose, config)
-    name, found = task.pool.task.name, json.loads(file.read_text("utf-8"))
-    if not found:
-        labels = task.pool.task.kind is Kind.CLASSIFICATION
-        why = "no scores tell equal labels from different ones" if labels else "it has no labels"
-        _LOG.warning("task %s: %s; no row is added", name, why)
-        return task
-    source, scores = found["source"], found["scores"]
-    told = f"{source} get {found['agreement']:.1%} of the order of held-out scores right"
-    if found["agreement"] < found["least"]:
-        low = f"{told}, less than {found['least']:.1%}"
-        why = low if task.validation else f"no query is held out to judge {source}"
-        _LOG.warning("task %s: %s; no row is added", name, why)
-        return task
-    without = f"; {found['left_out']} without a candidate of their label do not" if found["left_out"] else ""
-    _LOG.warning("task %s: %s; %d more rows become queries%s", name, told, len(scores), without)
+        notice, scores = _extrapolated(task, model(), propose, config)
+        file.parent.mkdir(exist_ok=True)
+        write_atomically(file, json.dumps({"notice": notice, "scores": scores}).encode())
+    found = json.loads(file.read_text("utf-8"))
+    notice, scores = found.get("notice", "extrapolated by an earlier version of udr"), found.get("scores", {})
+    _LOG.warning("task %s: %s", task.pool.task.name, notice)
     return replace(task, extrapolated=tuple(rank_candidates(query, own) for query, own in scores.items()))
 
 
-def _write(
-    file: Path,
+def _extrapolated(
     task: TaskExamples,
     model: ScoreModel | None,
     propose: Callable[[Sequence[Row]], Candidates],
     config: TrainConfig,
-) -> None:
-    result: dict[str, object] = {}
-    if model is not None:
-        result = {
-            "source": model.source,
-            "agreement": model.agreement,
-            "least": model.least,
-            "scores": {},
-            "left_out": 0,
-        }
-        if model.agreement >= model.least:
-            asked = {example.query_id for example in (*task.learned, *task.validation)}
-            count = num_further(len(task.pool), len(asked), len(task.training), config)
-            others = [row for row in task.pool.rows if row.id not in asked]
-            # A file is often sorted by label, so its first rows are no sample of it.
-            rows = sample_by(others, count, 0, lambda row: f"{row.id}:extrapolated")
-            scored = model.scored(propose(rows))
-            result["scores"] = {
-                example.query_id: dict(zip(example.candidates, example.scores, strict=True)) for example in scored
-            }
-            result["left_out"] = len(rows) - len(scored)
-    file.parent.mkdir(exist_ok=True)
-    write_atomically(file, json.dumps(result).encode())
+) -> tuple[str, dict[str, dict[str, float]]]:
+    """Return what is to be told, and the scores of further queries' candidates."""
+    if model is None:
+        labels = task.pool.task.kind is Kind.CLASSIFICATION
+        why = "no scores tell equal labels from different ones" if labels else "it has no labels"
+        return f"{why}; no row is added", {}
+    if model.agreement is None:
+        few = f"fewer than {LEAST_PAIRS} pairs of candidates, of {LEAST_QUERIES} held-out queries, can judge"
+        why = few if task.validation else "no query is held out to judge"
+        return f"{why} {model.source}; no row is added", {}
+    share, pairs = model.agreement.share, model.agreement.pairs
+    told = f"{model.source} get {share:.1%} of the order of held-out scores right ({pairs:,} pairs)"
+    if not model.holds:
+        return f"{told}, less than {model.least:.1%}; no row is added", {}
+    asked = {example.query_id for example in (*task.learned, *task.validation)}
+    count = num_further(len(task.pool), len(asked), len(task.training), config)
+    others = [row for row in task.pool.rows if row.id not in asked]
+    # A file is often sorted by label, so its first rows are no sample of it.
+    rows = sample_by(others, count, 0, lambda row: f"{row.id}:extrapolated")
+    scored = model.scored(propose(rows))
+    left_out = len(rows) - len(scored)
+    without = f"; {left_out} without a candidate of their label do not" if left_out else ""
+    return f"{told}; {len(scored)} more rows become queries{without}", {
+        example.query_id: dict(zip(example.candidates, example.scores, strict=True)) for example in scored
+    }

@@ -1,27 +1,29 @@
-"""What a model of scores offers, whatever it learns them from."""
+"""A task's scores as a function of rows, whatever it is learned from."""
 
-from typing import Protocol
+from collections.abc import Callable
+from dataclasses import dataclass
 
-from udr_training.candidates import Candidates, RankedExample
+from udr_training.candidates import Agreement, Candidates, RankedExample
 
 
-class ScoreModel(Protocol):
-    """A task's scores as a function of rows, learned from training queries and judged by those for validation."""
+@dataclass(frozen=True, slots=True)
+class ScoreModel:
+    """A model of a task's scores, learned from training queries and judged by those for validation.
+
+    Attributes:
+        source: what the scores follow from, as a message names it.
+        agreement: with the order of held-out scores; None if too few tell it.
+        least: the least share at which the model is used.
+        scored: returns queries that were never scored, their candidates in the order of their expected scores; leaves
+            out queries without a candidate that is known to be right.
+    """
+
+    source: str
+    agreement: Agreement | None
+    least: float
+    scored: Callable[[Candidates], tuple[RankedExample, ...]]
 
     @property
-    def source(self) -> str:
-        """What the scores follow from, as a message names it."""
-
-    @property
-    def agreement(self) -> float:
-        """The share of the order of held-out scores that the model gets right, 0 to 1."""
-
-    @property
-    def least(self) -> float:
-        """The least share at which the model is used."""
-
-    def scored(self, candidates: Candidates) -> tuple[RankedExample, ...]:
-        """Return queries that were never scored, their candidates in the order of their expected scores.
-
-        Queries are left out if none of their candidates is known to be right.
-        """
+    def holds(self) -> bool:
+        """Whether the model is used."""
+        return self.agreement is not None and self.agreement.share >= self.least
