@@ -1,4 +1,4 @@
-from .allocation import allocate as allocate
+from .allocation import allocate as allocate, later_counts as later_counts
 from .asked import AskedQuery as AskedQuery, read_asked as read_asked, write_asked as write_asked
 from .centring import demonstration_means as demonstration_means, subtracted as subtracted
 from .label_scores import LEAST_AGREEMENT as LEAST_AGREEMENT, LabelScores as LabelScores

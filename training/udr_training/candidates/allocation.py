@@ -6,6 +6,22 @@ _LEAST_WEIGHT = 0.1
 """The weight of a task whose labels explain everything, beside 1 of a task without labels."""
 
 
+def later_counts(
+    kind: str, wanted: Mapping[str, int], available: Mapping[str, int], explained: Mapping[str, float | None]
+) -> dict[str, int]:
+    """Return how many new queries later iterations ask of each task.
+
+    Args:
+        kind: ``allocated`` gives what one task lacks, or needs less, to the others; ``new`` does not.
+        wanted: how many a task's pairs pay for.
+        available: the most queries that a task can have.
+        explained: see ``allocate``.
+    """
+    if kind == "allocated":
+        return allocate(sum(wanted.values()), explained, available)
+    return {name: min(count, available[name]) for name, count in wanted.items()}
+
+
 def allocate(total: int, explained: Mapping[str, float | None], available: Mapping[str, int]) -> dict[str, int]:
     """Return how many queries to ask of each task, ``total`` in all, or all that there are.
 

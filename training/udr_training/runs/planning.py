@@ -7,7 +7,7 @@ from pathlib import Path
 
 from udr.data import Collection, Kind, formatting
 from udr.errors import ConfigError
-from udr_training.candidates import Candidates, allocate, first_neighbours, rank_all
+from udr_training.candidates import Candidates, first_neighbours, later_counts, rank_all
 from udr_training.config import RunConfig
 from udr_training.feedback import FeedbackLM, FeedbackStore, TrainingTask, load_lm, pair_score
 from udr_training.run_folder import RunFolder
@@ -96,11 +96,7 @@ def _later(
         return {name: (0, each * len(task.queries)) for name, task in tasks.items()}
     wanted = {name: iterations * task.num_later for name, task in tasks.items()}
     left = {name: len(task.pool) - len(task.queries) for name, task in tasks.items()}
-    if candidates.later == "allocated":
-        # What one pool lacks, the others get.
-        counts = allocate(sum(wanted.values()), explained, left)
-    else:
-        counts = {name: min(count, left[name]) for name, count in wanted.items()}
+    counts = later_counts(candidates.later, wanted, left, explained)
     return {name: (count, count * candidates.num_candidates) for name, count in counts.items()}
 
 

@@ -19,7 +19,7 @@ from udr.files import canonical_json, locked, whole_folder, write_atomically
 from udr.models import LongTexts, RunnerOptions, SentenceEncoder, TextWindow, hub, scattered
 from udr.types import Json
 from udr_training.answering import Budget
-from udr_training.candidates import Neighbours, allocate, encoder_neighbours, rank_all
+from udr_training.candidates import Neighbours, encoder_neighbours, later_counts, rank_all
 from udr_training.config import RunConfig, Stages, processes_here
 from udr_training.feedback import FeedbackRun, OnProgress, Progress
 from udr_training.trainer import (
@@ -208,16 +208,15 @@ class Run:
         asked = {name: len(own) for name, own in self.folder.candidates(number).items()}
         available = {name: len(task.pool) - asked[name] for name, task in self.tasks.items()}
         wanted = {name: task.num_later for name, task in self.tasks.items()}
-        if self.config.candidates.later == "allocated":
+        kind, explained = self.config.candidates.later, dict[str, float | None]()
+        if kind == "allocated":
             explained = {name: label_agreement(task) for name, task in self._examples(number - 1).items()}
-            counts = allocate(sum(wanted.values()), explained, available)
-            for name, share in explained.items():
-                labels = self.tasks[name].pool.task.kind is Kind.CLASSIFICATION
-                unknown = "nothing tells what its labels explain" if labels else "it has no labels"
-                told = unknown if share is None else f"its labels explain {share:.1%} of the order of held-out scores"
-                _LOG.info("task %s: %s; %d new queries", name, told, counts[name])
-        else:
-            counts = {name: min(count, available[name]) for name, count in wanted.items()}
+        counts = later_counts(kind, wanted, available, explained)
+        for name, share in explained.items():
+            labels = self.tasks[name].pool.task.kind is Kind.CLASSIFICATION
+            unknown = "nothing tells what its labels explain" if labels else "it has no labels"
+            told = unknown if share is None else f"its labels explain {share:.1%} of the order of held-out scores"
+            _LOG.info("task %s: %s; %d new queries", name, told, counts[name])
         if (missing := sum(wanted.values()) - sum(counts.values())) > 0:
             _LOG.warning(
                 "iteration-%d: %d new queries fewer than planned; the pools have no more rows", number, missing
