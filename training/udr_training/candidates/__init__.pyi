@@ -8,6 +8,7 @@ from .proposal import (
     bm25_neighbours as bm25_neighbours, encoder_neighbours as encoder_neighbours,
     first_neighbours as first_neighbours, propose as propose, warn_of_long as warn_of_long,
 )
+from .queries import distinct as distinct
 from .ranking import (
     LEAST_PAIRS as LEAST_PAIRS, LEAST_QUERIES as LEAST_QUERIES, Agreement as Agreement, RankedExample as RankedExample,
     agreement as agreement, ndcg as ndcg, rank_all as rank_all, rank_candidates as rank_candidates, ranks as ranks,

@@ -5,12 +5,13 @@ import json
 import logging
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import islice
 
 from udr.data import Pool, Task, TaskFolder, formatting, sample
 from udr.errors import ConfigError
 from udr.types import Row
 from udr_training.answering import READING
-from udr_training.candidates import AskedQuery, CandidatePool, Candidates, Neighbours, propose
+from udr_training.candidates import AskedQuery, CandidatePool, Candidates, Neighbours, distinct, propose
 from udr_training.config import ANSWERED, ScoringConfig
 from udr_training.feedback.packing import Prompt
 from udr_training.feedback.prompts import LMTokenizer, PromptRenderer, PromptText
@@ -109,7 +110,7 @@ class TrainingTask:
     def sample(
         folder: TaskFolder, config: ScoringConfig, min_candidates: int = 1, asked: Sequence[AskedQuery] = ()
     ) -> "TrainingTask":
-        """Sample a task's pool and queries: those of ``asked`` if there are any, else rows of the pool.
+        """Sample a task's pool and queries: those of ``asked`` if there are any, else rows of the pool; no copies.
 
         Raises:
             ConfigError: the pool has fewer than ``min_candidates`` rows, or the context's, for some query; or it has
@@ -125,8 +126,8 @@ class TrainingTask:
             )
         known = _known(candidate_pool, asked)
         rows = [item.query for item in known.values()] if asked else pool.rows
-        queries = sample(rows, config.candidates.queries or None, config.seed)
-        return TrainingTask(candidate_pool, tuple(queries), config, known)
+        queries = distinct(pool.task, sample(rows, None, config.seed))
+        return TrainingTask(candidate_pool, tuple(islice(queries, config.candidates.queries or None)), config, known)
 
     @property
     def pool(self) -> Pool:
@@ -140,10 +141,15 @@ class TrainingTask:
         num_new = config.num_candidates - config.num_random
         return max(1, len(self.queries) * num_new // config.num_candidates)
 
-    def unasked(self, asked: Collection[str], count: int) -> tuple[Row, ...]:
-        """Return ``count`` rows that were never queries, or all of them, sampled by seed; ``asked`` has ids."""
-        rows = [row for row in self.pool.rows if row.id not in asked]
-        return tuple(sample(rows, count, self.config.seed)) if count else ()
+    def unasked(self, asked: Collection[str], count: int | None = None) -> tuple[Row, ...]:
+        """Return ``count`` rows that can be new queries, or all of them, sampled by seed.
+
+        Args:
+            asked: ids of rows that were queries, of which, as of one another, the new ones are no copies.
+            count: None for all.
+        """
+        known = [row for row in self.pool.rows if row.id in asked]
+        return tuple(islice(distinct(self.pool.task, sample(self.pool.rows, None, self.config.seed), known), count))
 
     def propose(
         self, neighbours: Neighbours, queries: Sequence[Row] | None = None, count: int | None = None
@@ -180,6 +186,17 @@ def _known(candidate_pool: CandidatePool, asked: Sequence[AskedQuery]) -> dict[s
     if asked and not known:
         raise ConfigError(f"the pool of task {name!r} has no demonstration that its {len(asked)} queries were shown")
     return known
+
+
+def warn_of_copies(task: TrainingTask) -> None:
+    """Warn if a task has fewer queries than were asked for, because its other rows are copies of them."""
+    rows = len(task.asked or task.pool)
+    wanted = min(task.config.candidates.queries or rows, rows)
+    if missing := wanted - len(task.queries):
+        _LOG.warning(
+            "task %s: %d queries in place of %d (%s fewer); all others are copies of these",
+            *(task.pool.task.name, len(task.queries), wanted, f"{missing / wanted:.1%}"),
+        )
 
 
 def warn_of_lost(name: str, asked: Sequence[AskedQuery], known: Mapping[str, AskedQuery]) -> None:

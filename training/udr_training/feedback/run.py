@@ -14,7 +14,7 @@ from udr_training.answering import Budget, PaidAnswers, ServerLM, is_remote, rea
 from udr_training.candidates import Neighbours, bm25_neighbours, first_neighbours, read_asked
 from udr_training.config import FeedbackConfig, ScoringConfig, Stages
 from udr_training.feedback.local import check_device, load_local, opened_lm
-from udr_training.feedback.pairs import TrainingTask, warn_of_lost
+from udr_training.feedback.pairs import TrainingTask, warn_of_copies, warn_of_lost
 from udr_training.feedback.remote import ChatLogprobs, MetricScorer, RankScorer, RemoteLM
 from udr_training.feedback.scoring import FeedbackLM, PairScorer, Progress, ScatteredLM, score_pairs, stored_scores
 from udr_training.feedback.store import FeedbackStore
@@ -116,6 +116,8 @@ class FeedbackRun:
         }
         for name, own in asked.items():
             warn_of_lost(name, own, tasks[name].asked)
+        for task in tasks.values():
+            warn_of_copies(task)
         self._identity = self._identify()
         all_sources: dict[str, Json] = {
             **(sources or {}),

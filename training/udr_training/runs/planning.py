@@ -95,9 +95,14 @@ def _later(
         each = iterations * (candidates.num_candidates - candidates.num_random)
         return {name: (0, each * len(task.queries)) for name, task in tasks.items()}
     wanted = {name: iterations * task.num_later for name, task in tasks.items()}
-    left = {name: len(task.pool) - len(task.queries) for name, task in tasks.items()}
+    left = {name: _num_left(task) for name, task in tasks.items()}
     counts = later_counts(candidates.later, wanted, left, explained)
     return {name: (count, count * candidates.num_candidates) for name, count in counts.items()}
+
+
+def _num_left(task: TrainingTask) -> int:
+    """Return how many rows can become queries, beside those of the first iteration."""
+    return len(task.unasked({row.id for row in task.queries}))
 
 
 def _with_later(
@@ -145,7 +150,7 @@ def _task_plan(
             )
             agreement = label_agreement(split(task.pool, examples, config.train))
     num_queries, train = len(task.queries), config.train
-    further = num_further(len(task.pool), num_queries, train.num_learned(num_queries), train)
+    further = min(_num_left(task), num_further(train.num_learned(num_queries), train))
     return TaskPlan(
         task=task.pool.task.name,
         labels=labels,

@@ -190,10 +190,10 @@ class Run:
 
     def _scored(self, number: int) -> dict[str, TaskExamples]:
         """Return the scored examples up to an iteration."""
-        scores = self._feedback.scores(number)
+        scores, first = self._feedback.scores(number), self.folder.candidates(1)
         return {
             name: replace(
-                split(task.pool, rank_all(scores[name]), self.config.train, len(task.queries)),
+                split(task.pool, rank_all(scores[name]), self.config.train, len(first[name])),
                 asked=tuple(item.query for item in task.asked.values()),
             )
             for name, task in self.tasks.items()
@@ -205,8 +205,8 @@ class Run:
 
     def _num_new(self, number: int) -> Mapping[str, int]:
         """Return how many new queries an iteration asks of each task."""
-        asked = {name: len(own) for name, own in self.folder.candidates(number).items()}
-        available = {name: len(task.pool) - asked[name] for name, task in self.tasks.items()}
+        asked = self.folder.candidates(number)
+        available = {name: len(task.unasked(asked[name].keys())) for name, task in self.tasks.items()}
         wanted = {name: task.num_later for name, task in self.tasks.items()}
         kind, explained = self.config.candidates.later, dict[str, float | None]()
         if kind == "allocated":

@@ -5,12 +5,13 @@ import logging
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 
 from udr.data import Kind, sample_by
 from udr.files import write_atomically
 from udr.types import Row
-from udr_training.candidates import LEAST_PAIRS, LEAST_QUERIES, Candidates, rank_candidates
+from udr_training.candidates import LEAST_PAIRS, LEAST_QUERIES, Candidates, distinct, rank_candidates
 from udr_training.config import TrainConfig
 from udr_training.trainer import TaskExamples
 from udr_training.trainer.extrapolation.score_model import ScoreModel
@@ -18,19 +19,17 @@ from udr_training.trainer.extrapolation.score_model import ScoreModel
 _LOG = logging.getLogger(__name__)
 
 
-def num_further(pool: int, asked: int, training: int, config: TrainConfig) -> int:
-    """Return how many rows become queries: those that were not asked, but no more than a training visits.
+def num_further(training: int, config: TrainConfig) -> int:
+    """Return how many rows become queries at most, since a training visits no more.
 
     The steps follow from the training queries of the first iteration, and half of the visits are to these rows, since a
     draw has as many of them as of scored queries; see ``dataset``.
 
     Args:
-        pool: the rows of the pool.
-        asked: those of them that are scored queries.
         training: the training queries of the first iteration.
         config: the training's.
     """
-    return min(pool - asked, math.ceil(config.epochs * training / 2))
+    return math.ceil(config.epochs * training / 2)
 
 
 def extend(
@@ -78,11 +77,12 @@ def _extrapolated(
     told = f"{model.source} get {share:.1%} of the order of held-out scores right ({pairs:,} pairs)"
     if not model.holds:
         return f"{told}, less than {model.least:.1%}; no row is added", {}
-    asked = {example.query_id for example in (*task.learned, *task.validation)}
-    count = num_further(len(task.pool), len(asked), len(task.training), config)
-    others = [row for row in task.pool.rows if row.id not in asked]
+    ids = {example.query_id for example in (*task.learned, *task.validation)}
+    asked = [row for row in task.rows if row.id in ids]
     # A file is often sorted by label, so its first rows are no sample of it.
-    rows = sample_by(others, count, 0, lambda row: f"{row.id}:extrapolated")
+    others = sample_by(task.pool.rows, None, 0, lambda row: f"{row.id}:extrapolated")
+    further = distinct(task.pool.task, others, asked)
+    rows = list(islice(further, num_further(len(task.training), config)))
     scored = model.scored(propose(rows))
     left_out = len(rows) - len(scored)
     without = f"; {left_out} without a candidate of their label do not" if left_out else ""
