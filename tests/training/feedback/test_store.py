@@ -103,3 +103,20 @@ def test_file_that_is_not_a_store_is_refused_and_unchanged(tmp_path: Path) -> No
     (tmp_path / "feedback.sqlite").mkdir()
     with pytest.raises(FeedbackError, match="cannot be used"):
         open_store(tmp_path)
+
+
+@pytest.mark.parametrize(("options", "num_queries"), [(1, 2000), (6, 1000), (77, 1000), (150, 2000)])
+def test_the_size_of_scores_is_known_before(tmp_path: Path, options: int, num_queries: int) -> None:
+    """Scores come in the order of their demonstrations, so that pages between them are written later."""
+    pairs = [
+        ((7 * query + number) % 800, query) for query in range(num_queries) for number in range(12_000 // num_queries)
+    ]
+    pairs.sort()
+    scores = likelihoods(*[-1.5] * options)
+    with open_store(tmp_path) as store:
+        for first in range(0, len(pairs), 100):
+            some = pairs[first : first + 100]
+            store.put({PairKey.of((str(shown),), str(query), ()): scores for shown, query in some})
+        assert len(store) == 12_000
+    size, most = (tmp_path / "feedback.sqlite").stat().st_size, FeedbackStore.most_bytes(12_000, num_queries, options)
+    assert 0.8 * most < size < most + 40_000

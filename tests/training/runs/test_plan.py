@@ -10,9 +10,10 @@ from typing import Any, Literal
 
 import pytest
 import torch
+from sentence_transformers import SentenceTransformer
 
 from tests.training.conftest import Udr
-from udr.data import open_collection
+from udr.data import formatting, open_collection
 from udr_training.config import RunConfig
 from udr_training.feedback import FeedbackStore
 from udr_training.runs import plan_run
@@ -99,6 +100,46 @@ def test_a_step_ends_when_the_gpu_has_done_its_work(
     assert plan_run(tmp_path / "run", collection, run_config).seconds_per_step > 1
 
 
+def test_a_step_is_that_of_the_longest_task_and_updates_the_weights(
+    tasks: Path, run_config: RunConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    collection = open_collection(tasks, run_config.tasks)
+    shown, preprocess, step = set[str](), SentenceTransformer.preprocess, torch.optim.AdamW.step
+
+    def counted(self: SentenceTransformer, texts: list[str], *more: object, **options: object) -> Any:
+        shown.update(texts)
+        return preprocess(self, texts, *more, **options)  # type: ignore[arg-type]
+
+    def slow(self: torch.optim.AdamW, *more: Any) -> Any:
+        time.sleep(1)
+        return step(self, *more)
+
+    monkeypatch.setattr(SentenceTransformer, "preprocess", counted)
+    monkeypatch.setattr(torch.optim.AdamW, "step", slow)
+    assert plan_run(tmp_path / "run", collection, run_config).seconds_per_step > 1
+    texts = {
+        name: {formatting.encoder_demonstration(folder.task, row) for row in folder.pool().rows}
+        for name, folder in collection.tasks.items()
+    }
+    lengths = {name: sum(map(len, own)) / len(own) for name, own in texts.items()}
+    assert [name for name in texts if texts[name] & shown] == [max(lengths, key=lambda name: lengths[name])]
+
+
+def test_many_labels_take_more_room(tasks: Path, run_config: RunConfig, tmp_path: Path) -> None:
+    config = replace(run_config, tasks=("reviews",))
+    before = plan_run(tmp_path / "run", open_collection(tasks, config.tasks), config)
+    more = Path(shutil.copytree(tasks, tmp_path / "tasks"))
+    (file,) = more.glob("*/reviews/task.toml")
+    labels = ", ".join(f'"label {number}"' for number in range(75))
+    file.write_text(file.read_text("utf-8").replace("labels = [", f"labels = [{labels}, "), "utf-8")
+    after = plan_run(tmp_path / "run", open_collection(more, config.tasks), config)
+    # Ten queries with six candidates and at most three more.
+    sizes = [FeedbackStore.most_bytes(90, 10, options) for options in (2, 77)]
+    assert (
+        after.disk_bytes - before.disk_bytes == pytest.approx(sizes[1] - sizes[0], abs=1) and sizes[1] > 10 * sizes[0]
+    )
+
+
 def test_rows_to_extrapolate_are_told_with_what_labels_explain(
     udr: Udr, arguments: list[object], trained_run: Path, tmp_path: Path
 ) -> None:
@@ -120,8 +161,9 @@ def test_cost_of_a_reward_model_is_told(udr: Udr, arguments: list[object], tmp_p
         ["colours", "reverse", "reviews"], 4
     )
     reward = plan["reward"]
-    # Eight queries for training in batches of four, twice, in three tasks; 20 candidates for each of four rows.
-    assert (reward["steps"], reward["pairs"]) == (12, 20 * 3 * 4)
+    # Eight queries for training in batches of four, twice, in three tasks; 20 candidates for each of four rows, and
+    # those of two held-out queries: six of the first iteration and three of the second.
+    assert (reward["steps"], reward["pairs"]) == (12, 3 * (20 * 4 + 2 * (6 + 3)))
     assert reward["seconds_per_step"] > 0 and reward["pairs_per_second"] > 0
     lines = udr(*request)[1].splitlines()
     assert "colours: 4 more rows are extrapolated by the reward model" in lines
@@ -163,10 +205,11 @@ def test_queries_that_a_small_pool_lacks_are_planned_for_the_others(
     # A pool of twelve rows has eleven candidates for each of its rows.
     config = replace(run_config, candidates=replace(run_config.candidates, num_candidates=20))
     plan = plan_run(tmp_path / "run", open_collection(small, config.tasks), config)
-    assert {task.task: (task.candidates, task.pairs) for task in plan.tasks} == {
-        "colours": (11, 110),
-        "reverse": (20, 200),
-        "reviews": (20, 200),
+    # Ten of them are mined anew in the second iteration, as far as the pool goes.
+    assert {task.task: (task.candidates, task.pairs, task.later_pairs) for task in plan.tasks} == {
+        "colours": (11, 110, 0),
+        "reverse": (20, 200, 30),
+        "reviews": (20, 200, 30),
     }
     # Five more queries of each task, and two rows of colours are left; the run gives what it lacks to the others.
     assert later("new") == {"reviews": (5, 30), "colours": (2, 12), "reverse": (5, 30)}

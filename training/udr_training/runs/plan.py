@@ -24,7 +24,7 @@ class TaskPlan:
         extrapolated: rows that become queries too, with scores that follow from labels or a reward model, if these
             explain the order.
         agreement: the share of the order that labels explain, if the first iteration's pairs are scored already and
-            some queries are held out; a reward model's is known after its training.
+            enough queries are held out; a reward model's is known after its training.
     """
 
     task: str
@@ -48,7 +48,7 @@ class TaskPlan:
 
 @dataclass(frozen=True, slots=True)
 class RewardPlan:
-    """The plan of a reward model: a training of ``steps`` steps, and the ``pairs`` that it scores.
+    """The plan of a reward model: a training of ``steps`` steps, and the ``pairs`` that it scores at most.
 
     Attributes:
         seconds_per_step: measured.
@@ -80,7 +80,8 @@ class RunPlan:
 
     Attributes:
         reward: the plan of the reward model; None without one.
-        seconds_per_step: measured in one process, on its share of a batch if each process has a GPU.
+        seconds_per_step: of the task with the longest texts, measured in one process, on its share of a batch if each
+            process has a GPU.
         processes: that share a training.
         disk_bytes: the largest size of the run directory: scores, models, checkpoints.
     """
@@ -100,7 +101,7 @@ class RunPlan:
 
     @property
     def training_seconds(self) -> float:
-        """The trainings' time, without mining and validation."""
+        """The trainings' time, at most, without mining and validation."""
         return self.iterations * self.steps * self.seconds_per_step
 
     def to_json(self) -> dict[str, Json]:

@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from udr.data import Collection, Kind, formatting
+from udr.data import Collection, Kind, Pool, formatting
 from udr.errors import ConfigError
 from udr_training.candidates import Candidates, first_neighbours, later_counts, rank_all
 from udr_training.config import RunConfig
@@ -15,9 +15,6 @@ from udr_training.runs.plan import RewardPlan, RunPlan, TaskPlan, clock
 from udr_training.runs.throughput import pairs_per_second, reward_rates, seconds_per_step
 from udr_training.trainer import check_optimizer, check_processes, num_steps, split, starting_model
 from udr_training.trainer.extrapolation import label_agreement, num_further, reward_config
-
-# Measured in docs/results/feedback.md.
-_BYTES_PER_PAIR = 40
 
 # Queries whose candidates are proposed for the first estimate.
 _QUERIES = 4
@@ -49,7 +46,8 @@ def plan_run(
     neighbours = {name: first_neighbours(task.pool) for name, task in tasks.items()}
     lm = load_lm(config.feedback) if load is None else load()
     store, rates, later = folder.scores(feedback), dict[str, float](), _later(tasks, config, dict.fromkeys(tasks))
-    most = {name: len(task.queries) * config.candidates.num_candidates + later[name][1] for name, task in tasks.items()}
+    shown = config.candidates.num_candidates
+    most = {name: len(task.queries) * _possible(shown, task.pool) + later[name][1] for name, task in tasks.items()}
     for name, task in tasks.items():
         some = task.pairs(task.propose(neighbours[name], task.queries[:_QUERIES]))
         for count, rate in pairs_per_second(lm, some):
@@ -78,8 +76,14 @@ def plan_run(
         seconds_per_step=step,
         processes=processes,
         reward=reward,
-        disk_bytes=_BYTES_PER_PAIR * sum(plan.pairs + plan.later_pairs for plan in plans) + weights * models,
+        disk_bytes=round(sum(_score_bytes(plan, tasks[plan.task].pool) for plan in plans)) + weights * models,
     )
+
+
+def _score_bytes(plan: TaskPlan, pool: Pool) -> float:
+    """Return the size of a task's scores, at most."""
+    options = max(len(formatting.targets(pool.task, row)) for row in pool.rows)
+    return FeedbackStore.most_bytes(plan.pairs + plan.later_pairs, plan.queries + plan.later_queries, options)
 
 
 def _later(
@@ -91,13 +95,22 @@ def _later(
     """
     candidates, iterations = config.candidates, config.train.iterations - 1
     if candidates.later == "same":
-        # All but the random candidates may be new.
-        each = iterations * (candidates.num_candidates - candidates.num_random)
-        return {name: (0, each * len(task.queries)) for name, task in tasks.items()}
+        # All but the random candidates may be new, as far as the pool goes.
+        shown = candidates.num_candidates
+        total = shown + iterations * (shown - candidates.num_random)
+        each = {name: _possible(total, task.pool) - _possible(shown, task.pool) for name, task in tasks.items()}
+        return {name: (0, each[name] * len(task.queries)) for name, task in tasks.items()}
     wanted = {name: iterations * task.num_later for name, task in tasks.items()}
     left = {name: _num_left(task) for name, task in tasks.items()}
     counts = later_counts(candidates.later, wanted, left, explained)
-    return {name: (count, count * candidates.num_candidates) for name, count in counts.items()}
+    return {
+        name: (count, count * _possible(candidates.num_candidates, tasks[name].pool)) for name, count in counts.items()
+    }
+
+
+def _possible(count: int, pool: Pool) -> int:
+    """Return how many candidates of a query there are, at most ``count``: all rows but itself."""
+    return min(count, len(pool) - 1)
 
 
 def _num_left(task: TrainingTask) -> int:
@@ -125,10 +138,17 @@ def _reward_plan(
         return None
     train = reward_config(config)
     step, rate = reward_rates(tasks, proposed, config)
+    # It is judged by all candidates of held-out queries, before it scores those of further rows.
+    pairs = 0
+    for plan in plans:
+        held_out = plan.queries - train.num_learned(plan.queries)
+        later = 0 if plan.later_queries else plan.later_pairs // plan.queries
+        further = plan.extrapolated * _possible(config.reward.candidates, tasks[plan.task].pool)
+        pairs += held_out * (plan.candidates + later) + further
     return RewardPlan(
         steps=num_steps(train, {name: train.num_learned(len(task.queries)) for name, task in tasks.items()}),
         seconds_per_step=step,
-        pairs=config.reward.candidates * sum(plan.extrapolated for plan in plans),
+        pairs=pairs,
         pairs_per_second=rate,
     )
 

@@ -48,10 +48,12 @@ def seconds_per_step(
 ) -> Iterator[tuple[int, float]]:
     """Yield the time of a training step, measured on more and more of its queries, after their number.
 
-    The scores are synthetic, and the task is that with the median length of demonstrations.
+    The scores are synthetic, and the task is that with the longest demonstrations.
     """
-    train, task = replace(config.train, validation=0.0), _median_task(tasks)
+    train, task = replace(config.train, validation=0.0), _longest_task(tasks)
     model.train()
+    # It takes its time, and changes nothing.
+    optimizer = torch.optim.AdamW(model.parameters(), lr=0.0)
     loss, rows = CandidateLoss.of(model, train), _batch(tasks[task].pool, proposed[task], train, config.seed)
 
     def step(size: int) -> None:
@@ -63,6 +65,8 @@ def seconds_per_step(
         with torch.autocast(model.device.type, torch.bfloat16, enabled=train.dtype == "bfloat16"):
             value = loss(features, labels)
         value.backward()
+        optimizer.step()
+        optimizer.zero_grad()
 
     for size, seconds in _growing(step, len(rows["label"])):
         yield size, seconds * train.batch_size / size
@@ -73,10 +77,11 @@ def reward_rates(
 ) -> tuple[float, float]:
     """Return the time of a reward model's training step, and the pairs that it scores per second; on the same task."""
     train, reward = replace(reward_config(config), validation=0.0), RewardModel.load(config)
-    task = _median_task(tasks)
+    task = _longest_task(tasks)
     pool, candidates = tasks[task].pool, proposed[task]
     rows = _batch(pool, candidates, train, config.seed, gold=True)
     loss = ScoreListLoss(reward.model, train.score_temperature)
+    optimizer = torch.optim.AdamW(reward.model.parameters(), lr=0.0)
 
     def step(size: int) -> None:
         columns = [list(rows[name][:size]) for name in rows if name != "label"]
@@ -84,6 +89,8 @@ def reward_rates(
         with torch.autocast(reward.model.device.type, torch.bfloat16, enabled=train.dtype == "bfloat16"):
             value = loss(columns, labels)
         value.backward()
+        optimizer.step()
+        optimizer.zero_grad()
 
     reward.model.train()
     *_, (size, seconds) = _growing(step, len(rows["label"]))
@@ -93,14 +100,14 @@ def reward_rates(
     return seconds * train.batch_size / size, sum(len(ids) for _, ids in few[:queries]) / scoring
 
 
-def _median_task(tasks: Mapping[str, TrainingTask]) -> str:
-    """Return the task with the median length of demonstrations."""
+def _longest_task(tasks: Mapping[str, TrainingTask]) -> str:
+    """Return the task with the longest demonstrations on average, so that no task's steps take longer."""
 
     def mean_length(name: str) -> float:
         pool = tasks[name].pool
         return sum(len(formatting.encoder_demonstration(pool.task, row)) for row in pool.rows) / len(pool)
 
-    return sorted(tasks, key=mean_length)[len(tasks) // 2]
+    return max(tasks, key=mean_length)
 
 
 def _batch(pool: Pool, proposed: Candidates, train: TrainConfig, seed: int, *, gold: bool = False) -> Rows:
