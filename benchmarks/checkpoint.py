@@ -26,8 +26,7 @@ from typing import Any
 from checkpoint_card import card
 from checkpoint_training import check, held_out, plan, train
 from measuring import parser
-from quality import SHOTS
-from quality_calls import answer
+from quality_calls import SHOTS, answer
 from quality_gains import mean_over, shown
 from quality_heads import with_head
 from quality_kept import Kept

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from measuring import parser
 from paired import estimate_of, shown
-from quality_calls import POOL, SEED, call
+from quality_calls import POOL, SEED, SHOTS, call
 
 from udr.data import TaskFolder, open_collection
 from udr.models import BASE_ENCODER, DEFAULT_LM
@@ -28,7 +28,6 @@ KINDS: Mapping[str, Sequence[str]] = {
     "chat-logprobs": ("--kind", "chat-logprobs"),
     "metric": ("--kind", "metric", "--set", "feedback.list_options=true"),
 }
-SHOTS = 4
 
 
 def main() -> None:

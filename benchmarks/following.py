@@ -19,7 +19,7 @@ from pathlib import Path
 
 import numpy as np
 from measuring import parser
-from quality import SHOTS
+from quality_calls import SHOTS
 
 from udr.data import TaskFolder, encoder_demonstration, open_collection, row_query
 from udr.models import BASE_ENCODER, Encoder, load_encoder

@@ -19,6 +19,7 @@ from unittest.mock import patch
 
 import numpy as np
 from measuring import median, parser, seconds
+from quality_calls import SHOTS
 
 from udr.data import TaskFolder, encoder_fields, field_texts, open_collection, row_query, sample
 from udr.models import BASE_ENCODER, Encoder, load_encoder
@@ -29,7 +30,7 @@ from udr.types import Row
 from udr_index.build import BuildConfig, build, heads
 
 TASKS = "sst2,cr,subj,trec,sst5,cola,snli,qnli"
-SHOWN, REPEATS = 4, 200
+REPEATS = 200
 
 
 def main() -> None:
@@ -108,7 +109,7 @@ class _Clocked:
 
 def _share(retriever: Retriever, task: str, queries: list[Row], use: bool | None = None) -> float:
     """Return the share of the demonstrations of all queries that have the query's label."""
-    requests = [RetrievalRequest(task=task, input=row.input, k=SHOWN, label_head=use) for row in queries]
+    requests = [RetrievalRequest(task=task, input=row.input, k=SHOTS, label_head=use) for row in queries]
     shown = retriever.retrieve_batch(requests)
     return float(
         np.mean([item.target == row.target for row, items in zip(queries, shown, strict=True) for item in items])

@@ -18,11 +18,9 @@ from functools import partial
 from pathlib import Path
 
 from measuring import UDR, measured_once, parser
+from quality_calls import ABLATED, CANDIDATES, QUERIES
 
 from udr.models import BASE_ENCODER, DEFAULT_LM
-
-TASKS = "sst5,trec,snli,comv,commongen"
-QUERIES, CANDIDATES = 150, 12
 
 
 def main() -> None:
@@ -30,7 +28,7 @@ def main() -> None:
     options.add_argument("tasks", type=Path)
     options.add_argument("--feedback", type=Path, required=True)
     options.add_argument("--out", type=Path, required=True)
-    options.add_argument("--tasks", dest="names", default=TASKS)
+    options.add_argument("--tasks", dest="names", default=ABLATED)
     options.add_argument("--rates", default="1e-2,3e-2,1e-1", help="learning rates of LOMO")
     options.add_argument("--dtype", default="bfloat16", help="of the scores and of the training")
     arguments = options.parse_args()

@@ -10,11 +10,10 @@ import json
 from pathlib import Path
 
 from measuring import parser
+from quality_calls import ABLATED
 
 from udr.data import TaskFolder, open_collection, sample
 from udr_training.evaluation import Estimate, mean, task_estimate
-
-TASKS = "sst5,trec,snli,comv,commongen"
 
 
 def main() -> None:
@@ -22,7 +21,7 @@ def main() -> None:
     options.add_argument("tasks", type=Path)
     options.add_argument("first")
     options.add_argument("second")
-    options.add_argument("--tasks", dest="names", default=TASKS)
+    options.add_argument("--tasks", dest="names", default=ABLATED)
     arguments = options.parse_args()
     paths, differences = (arguments.first, arguments.second), []
     for name, folder in open_collection(arguments.tasks, arguments.names.split(",")).tasks.items():

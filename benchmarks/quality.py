@@ -26,15 +26,13 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from measuring import UDR, parser
+from quality_calls import ABLATED, CANDIDATES, QUERIES, ROWS, SHOTS, TASKS
 
 from udr.models import BASE_ENCODER, DEFAULT_LM
 
-TASKS = "sst5,cr,subj,trec,cola,snli,comv,commongen,e2e_nlg,mtop"
-ABLATED = "sst5,trec,snli,comv,commongen"
 UNSEEN, BESIDE = "mr,rte,dart", "qnli"
 BARE = (sys.executable, str(Path(__file__).with_name("without_instruction.py")))
 UNTRAINED = ("random", "bm25", BASE_ENCODER)
-QUERIES, CANDIDATES, ROWS, SHOTS = 150, 12, 300, 4
 
 
 def main() -> None:

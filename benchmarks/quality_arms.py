@@ -31,7 +31,7 @@ from pathlib import Path
 from typing import Any
 
 from measuring import parser
-from quality import ABLATED, CANDIDATES, QUERIES, ROWS, SHOTS, TASKS
+from quality_calls import ABLATED, CANDIDATES, QUERIES, ROWS, SHOTS, TASKS
 from quality_heads import Headed, labelled, with_head
 from quality_kept import Kept
 from quality_runs import ARMS, MAIN, evaluate, run_arm

@@ -1,12 +1,20 @@
-"""The commands of ``udr`` that several benchmarks run, in this process."""
+"""What all comparisons of quality share: their sizes, and the commands of ``udr``, which run in this process."""
 
 import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from quality import SHOTS
-
 from udr.cli import main as udr
+
+TASKS = "sst5,cr,subj,trec,cola,snli,comv,commongen,e2e_nlg,mtop"
+ABLATED = "sst5,trec,snli,comv,commongen"
+"""The ten tasks, which were chosen before any measurement, and the five of them for what needs less."""
+
+QUERIES, CANDIDATES = 150, 12
+"""Of each task in a training."""
+
+ROWS, SHOTS = 300, 4
+"""Test rows of each task, and the demonstrations that a prompt shows."""
 
 POOL, SEED = 800, 0
 """The pools of all evaluations: rows of each, and the seed of their sample."""

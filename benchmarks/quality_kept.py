@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 from paired import estimate_of
-from quality import SHOTS
+from quality_calls import SHOTS
 from quality_gains import Values, over_rows
 
 from udr.data import Collection
