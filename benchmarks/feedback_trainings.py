@@ -14,8 +14,8 @@ import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from answers import estimate_of, of_task, shown
 from measuring import parser
-from paired import estimate_of, shown
 from quality_calls import POOL, SEED, SHOTS, call
 
 from udr.data import TaskFolder, open_collection
@@ -77,11 +77,7 @@ def _values(arguments: argparse.Namespace, folders: list[TaskFolder], retriever:
             *("--pool", POOL, "--seed", SEED, "--limit", arguments.rows, "--shots", SHOTS),
             *("--lm", arguments.lm, "--dtype", arguments.dtype),
         )
-    found = [out / "predictions" / folder.task.name for folder in folders]
-    return [
-        estimate_of(folder, next(path.glob(f"*.{SHOTS}-shot.jsonl")))
-        for folder, path in zip(folders, found, strict=True)
-    ]
+    return [estimate_of(folder, *of_task(out, folder, [retriever])) for folder in folders]
 
 
 def _requests(run: Path) -> int:

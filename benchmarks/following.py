@@ -1,23 +1,23 @@
 """How far a language model follows the labels that it is shown, and what its feedback tells beyond the label.
 
-    python benchmarks/following.py TASKS --evaluation FOLDER --run RUN [--tasks sst5,...]
+    python benchmarks/following.py TASKS --evaluation FOLDER --run RUN [--retrievers NAME,...] [--tasks sst5,...]
 
-From FOLDER, the output of ``udr evaluate`` with any retrievers, whose answers are pooled, those to equal prompts once;
-each prompt has the nearest demonstration last. The accuracy by how many of the four shown have the gold label; where
-one has it, by its place; if the labels shown differ, how often each place's label is the answer (the four need not add
-up to 1); and what wrong answers are. From RUN, the folder of ``udr train``, on its validation queries, which also chose
-its checkpoint: the spread (standard deviation) of scores among candidates of one label and among all of a query, and
-how often the trained encoder and its base order two of one label as the scores do (0.5 is chance). Prints Markdown.
+From FOLDER, the output of ``udr evaluate``: the answers with those retrievers, named as in ``paired.py``, or with all.
+They are pooled, those to equal prompts once; retrievers that do not show the nearest demonstration last are left out.
+The accuracy by how many of the four shown have the gold label; where one has it, by its place; if the labels shown
+differ, how often each place's label is the answer (the four need not add up to 1); and what wrong answers are. From
+RUN, the folder of ``udr train``, on its validation queries, which also chose its checkpoint: the spread (standard
+deviation) of scores among candidates of one label and among all of a query, and how often the trained encoder and its
+base order two of one label as the scores do (0.5 is chance). Prints Markdown.
 """
 
-import json
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
 
 import numpy as np
+from answers import Labelled, labelled, of_task
 from measuring import parser
 from quality_calls import SHOTS
 
@@ -30,51 +30,30 @@ LEAST_ANSWERS, LEAST_DIFFERENCE = 20, 0.05
 """Cells of fewer answers are left empty; pairs of scores that differ by less do not count."""
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """The gold label of a query, the labels shown, the nearest last, and the answer."""
-
-    gold: str
-    shown: tuple[str, ...]
-    text: str
-
-    @property
-    def right(self) -> bool:
-        """Whether the answer is the gold label."""
-        return self.text == self.gold
-
-
 def main() -> None:
     options = parser(__doc__)
     options.add_argument("tasks", type=Path)
     options.add_argument("--evaluation", type=Path, required=True)
     options.add_argument("--run", type=Path, required=True)
+    options.add_argument("--retrievers", default="", help="those whose answers count; all by default")
     options.add_argument("--tasks", dest="names", default="sst5,cr,subj,trec,cola,snli")
     options.add_argument("--base", default=BASE_ENCODER)
     arguments = options.parse_args()
     tasks = open_collection(arguments.tasks, arguments.names.split(",")).tasks
-    answers = {name: _answers(folder, arguments.evaluation) for name, folder in tasks.items()}
+    retrievers = list(filter(None, arguments.retrievers.split(",")))
+    answers = {name: _answers(folder, arguments.evaluation, retrievers) for name, folder in tasks.items()}
     _by_number(answers)
     _by_place(answers)
     _wrong(answers)
     _within_labels(tasks, arguments.run, arguments.base)
 
 
-def _answers(folder: TaskFolder, evaluation: Path) -> list[Answer]:
-    target = {split: {row.id: row.target for row in folder.rows(split)} for split in ("train", "test")}
-    found: dict[tuple[str, ...], Answer] = {}
-    for path in sorted((evaluation / "predictions" / folder.task.name).glob(f"*.{SHOTS}-shot.jsonl")):
-        header, *lines = map(json.loads, path.read_text("utf-8").splitlines())
-        # Neither has a nearest one at the end.
-        if header["retriever"] == "random" or "order=" in header["retriever"]:
-            continue
-        for line in lines:
-            shown = tuple(target["train"][id] for id in line["demonstrations"])
-            found[line["query"], *line["demonstrations"]] = Answer(target["test"][line["query"]], shown, line["text"])
-    return list(found.values())
+def _answers(folder: TaskFolder, evaluation: Path, retrievers: Sequence[str]) -> list[Labelled]:
+    chosen = [each for each in of_task(evaluation, folder, retrievers) if each.nearest_last]
+    return list({answer.prompt: answer for each in chosen for answer in labelled(folder, each)}.values())
 
 
-def _by_number(answers: Mapping[str, Sequence[Answer]]) -> None:
+def _by_number(answers: Mapping[str, Sequence[Labelled]]) -> None:
     counts = range(SHOTS + 1)
     _head("task", "answers", *(f"{count} right shown" for count in counts))
     for task, own in answers.items():
@@ -82,7 +61,7 @@ def _by_number(answers: Mapping[str, Sequence[Answer]]) -> None:
         _row(task, len(own), *map(_accuracy, groups))
 
 
-def _by_place(answers: Mapping[str, Sequence[Answer]]) -> None:
+def _by_place(answers: Mapping[str, Sequence[Labelled]]) -> None:
     places = range(SHOTS)
     heads = [f"{what} {place + 1}" for what in ("only right one at", "answers as") for place in places]
     _head("task", *heads)
@@ -93,7 +72,7 @@ def _by_place(answers: Mapping[str, Sequence[Answer]]) -> None:
         _row(task, *map(_accuracy, groups), *(_share(each.text == each.shown[at] for each in mixed) for at in places))
 
 
-def _wrong(answers: Mapping[str, Sequence[Answer]]) -> None:
+def _wrong(answers: Mapping[str, Sequence[Labelled]]) -> None:
     """Print what wrong answers are, and which label is answered most, beside how often it is the gold one."""
     _head("task", "wrong", "the nearest label", "one that most have", "not shown", "answered most", "answers", "gold")
     for task, own in answers.items():
@@ -162,7 +141,7 @@ def _agreement(folder: TaskFolder, encoder: Encoder, pairs: Sequence[tuple[str, 
     return float(np.mean(np.sign(orders) / 2 + 0.5))
 
 
-def _accuracy(answers: Sequence[Answer]) -> str:
+def _accuracy(answers: Sequence[Labelled]) -> str:
     return f"{_share(each.right for each in answers)} ({len(answers)})" if len(answers) >= LEAST_ANSWERS else ""
 
 

@@ -14,6 +14,7 @@ from collections import defaultdict
 from pathlib import Path
 
 import numpy as np
+from answers import labelled, of_task
 from measuring import UDR, parser
 
 from udr.data import Collection, open_collection
@@ -60,18 +61,12 @@ def _shown(collection: Collection, evaluation: Path) -> None:
     print("| task | retriever | share of gold labels shown | accuracy | repeats the nearest |")
     print("|---|---|---|---|---|")
     for name, folder in collection.tasks.items():
-        target = {split: {row.id: row.target for row in folder.rows(split)} for split in ("train", "test")}
-        for path in sorted((evaluation / "predictions" / name).glob("*.jsonl")):
-            header, *answers = map(json.loads, path.read_text("utf-8").splitlines())
-            figures = []
-            for answer in answers:
-                gold = target["test"][answer["query"]]
-                labels = [target["train"][id] for id in answer["demonstrations"]]
-                figures.append(
-                    (np.mean([label == gold for label in labels]), answer["text"] == gold, answer["text"] == labels[-1])
-                )
-            share, accuracy, nearest = np.mean(figures, axis=0)
-            print(f"| {name} | {header['retriever']} | {share:.2f} | {accuracy:.2f} | {nearest:.2f} |")
+        for each in of_task(evaluation, folder):
+            own = labelled(folder, each)
+            share = np.mean([label == answer.gold for answer in own for label in answer.shown])
+            nearest = f"{np.mean([answer.text == answer.shown[-1] for answer in own]):.2f}" if each.nearest_last else ""
+            right = np.mean([answer.right for answer in own])
+            print(f"| {name} | {each.retriever} | {share:.2f} | {right:.2f} | {nearest} |")
 
 
 if __name__ == "__main__":

@@ -1,52 +1,50 @@
-"""The difference between two retrievers from separate evaluations, paired over the same test rows.
+"""The difference between two retrievers of one evaluation, paired over the same test rows.
 
-    python benchmarks/paired.py TASKS FOLDER/predictions/{task}/A.4-shot.jsonl FOLDER/predictions/{task}/B.4-shot.jsonl
+    python benchmarks/paired.py TASKS --evaluation FOLDER A B [--tasks sst5,...]
 
-The two paths are predictions of ``udr evaluate``, with ``{task}`` for the task's name. Prints the values, and A - B
-with its 95 % bootstrap interval, per task and on average.
+FOLDER is the output of ``udr evaluate``; A and B are names of retrievers, relative to the folder above it if they lie
+there. Prints the values, and A - B with its 95 % bootstrap interval, per task and on average.
 """
 
-import json
+from collections.abc import Sequence
 from pathlib import Path
 
+from answers import Predictions, estimate_of, of_task, shown
 from measuring import parser
 from quality_calls import ABLATED
 
-from udr.data import TaskFolder, open_collection, sample
-from udr_training.evaluation import Estimate, mean, task_estimate
+from udr.data import open_collection
+from udr_training.evaluation import mean
 
 
-def main() -> None:
+def main(given: Sequence[str] | None = None) -> None:
     options = parser(__doc__)
     options.add_argument("tasks", type=Path)
     options.add_argument("first")
     options.add_argument("second")
+    options.add_argument("--evaluation", type=Path, required=True)
     options.add_argument("--tasks", dest="names", default=ABLATED)
-    arguments = options.parse_args()
-    paths, differences = (arguments.first, arguments.second), []
+    arguments = options.parse_args(given)
+    differences = []
     for name, folder in open_collection(arguments.tasks, arguments.names.split(",")).tasks.items():
-        first, second = (estimate_of(folder, Path(path.format(task=name))) for path in paths)
+        sides = [
+            of_task(arguments.evaluation, folder, [retriever])[0] for retriever in (arguments.first, arguments.second)
+        ]
+        _refuse_other_settings(*sides)
+        first, second = (estimate_of(folder, side) for side in sides)
         differences.append(first - second)
         print(f"{name}: {first.value:.1f} - {second.value:.1f} = {shown(differences[-1])}")
     print(f"mean: {shown(mean(differences))}")
 
 
-def estimate_of(folder: TaskFolder, path: Path) -> Estimate:
-    """Return a task's value from a file of predictions."""
-    head, *lines = map(json.loads, path.read_text("utf-8").splitlines())
-    made_from = head["made_from"]
-    queries = sample(folder.rows("test"), made_from["limit"], made_from["seed"])
-    if [row.id for row in queries] != [line["query"] for line in lines]:
+def _refuse_other_settings(first: Predictions, second: Predictions) -> None:
+    """Exit if the answers depend on anything else that differs."""
+    names = sorted({*first.made_from, *second.made_from} - {"retriever", "udr"})
+    if other := [name for name in names if first.made_from.get(name) != second.made_from.get(name)]:
         raise SystemExit(
-            f"{path}: these predictions are not for this task's test rows; are they from another collection?"
+            f"{first.path} and {second.path} differ in more than the retriever: {', '.join(other)}; answer both by one "
+            "udr evaluate"
         )
-    return task_estimate(folder.task, queries, [line["text"] for line in lines], made_from["seed"])
-
-
-def shown(difference: Estimate) -> str:
-    """Return a difference with its interval."""
-    low, high = difference.interval
-    return f"{difference.value:+.1f} ({low:+.1f} to {high:+.1f})"
 
 
 if __name__ == "__main__":

@@ -10,8 +10,8 @@ default encoder. Prints Markdown: the values, and two differences with their pai
 import subprocess
 from pathlib import Path
 
+from answers import estimate_of, of_task, shown
 from measuring import UDR, parser
-from paired import estimate_of, shown
 from pool import spoiled
 
 from udr.data import TaskFolder, open_collection
@@ -73,8 +73,7 @@ def _value(folder: TaskFolder, out: Path, arguments) -> Estimate:  # noqa: ANN00
         "--json",
     ]
     subprocess.run(list(map(str, command)), check=True, stdout=subprocess.DEVNULL)
-    (predictions,) = (out / "predictions" / folder.task.name).glob("*.4-shot.jsonl")
-    return estimate_of(folder, predictions)
+    return estimate_of(folder, *of_task(out, folder))
 
 
 def _row(name: str, rows: list[object], values: dict[str, Estimate]) -> str:

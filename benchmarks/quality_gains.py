@@ -19,7 +19,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from paired import shown
+from answers import shown
 
 from udr_training.evaluation import Estimate, draws
 

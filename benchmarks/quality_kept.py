@@ -10,8 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from paired import estimate_of
-from quality_calls import SHOTS
+from answers import estimate_of, of_task
 from quality_gains import Values, over_rows
 
 from udr.data import Collection
@@ -58,16 +57,11 @@ class Kept:
         return name in self._facts
 
     def take(self, collection: Collection, predictions: Path, retriever: str) -> None:
-        """Add the values of a retriever's predictions: those of others may be of an evaluation that was killed."""
+        """Add the values of a retriever's predictions."""
+        own = self._values.setdefault(self.name(retriever), {})
         for task, folder in collection.tasks.items():
-            for path in sorted((predictions / task).glob(f"*.{SHOTS}-shot.jsonl")):
-                with path.open(encoding="utf-8") as lines:
-                    name = self.name(json.loads(next(lines))["retriever"])
-                if name != self.name(retriever):
-                    continue
-                own = self._values.setdefault(name, {})
-                if task not in own:
-                    own[task] = _shortened(estimate_of(folder, path))
+            (found,) = of_task(predictions.parent, folder, [retriever])
+            own[task] = _shortened(estimate_of(folder, found))
         self._write()
 
     def take_from(self, other: "Kept", retrievers: Iterable[str], tasks: Iterable[str]) -> None:

@@ -100,10 +100,8 @@ def _train(arguments: argparse.Namespace, run: Path, iterations: int, *more: str
 
 def evaluate(arguments: argparse.Namespace, retrievers: Sequence[str], tasks: str) -> None:
     """Have the language model answer with each retriever, on the tasks of which it has no value yet."""
-    collection = open_collection(arguments.tasks, tasks.split(","))
     output = arguments.out / f"evaluation{arguments.suffix}"
     for each in retrievers:
-        if not (missing := arguments.kept.missing(each, collection.tasks)):
-            continue
-        answer(arguments, [each], missing, output, rows=arguments.rows, lm=arguments.answers)
-        arguments.kept.take(collection, output / "predictions", each)
+        if missing := arguments.kept.missing(each, tasks.split(",")):
+            answer(arguments, [each], missing, output, rows=arguments.rows, lm=arguments.answers)
+            arguments.kept.take(open_collection(arguments.tasks, missing), output / "predictions", each)

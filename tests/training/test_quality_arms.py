@@ -4,7 +4,7 @@ import argparse
 import importlib
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from types import ModuleType
 
@@ -13,7 +13,8 @@ import pytest
 
 from tests.tiny_models import save_lm, tiny_lm
 from tests.training.conftest import changed_copy
-from udr_training.evaluation import Estimate
+from udr.data import open_collection, rows_digest, sample
+from udr_training.evaluation import Answer, AnswerStore, Cell, Estimate
 
 BENCHMARKS = Path(__file__).resolve().parents[2] / "benchmarks"
 
@@ -27,6 +28,21 @@ def arms(monkeypatch: pytest.MonkeyPatch) -> Iterator[ModuleType]:
         name for name, each in sys.modules.items() if BENCHMARKS in Path(getattr(each, "__file__", None) or "/").parents
     ]:
         del sys.modules[name]
+
+
+@pytest.fixture
+def answered(tasks: Path, tmp_path: Path) -> Callable[..., Path]:
+    """Writes an evaluation: a retriever's answers to three test rows of reviews."""
+
+    def write(retriever: str, texts: Sequence[str], **made_from: object) -> Path:
+        folder = open_collection(tasks, ["reviews"]).tasks["reviews"]
+        queries, shown = sample(folder.rows("test"), 3, 0), [row.id for row in folder.rows("train")[:4]]
+        facts = {"limit": 3, "seed": 0, "test_rows": rows_digest(queries), "pool_rows": "x", "retriever": {"of": "y"}}
+        answers = [Answer(row.id, tuple(shown), text) for row, text in zip(queries, texts, strict=False)]
+        AnswerStore(tmp_path / "evaluation").write(Cell("reviews", retriever, 4, {**facts, **made_from}), answers)
+        return tmp_path / "evaluation"
+
+    return write
 
 
 @pytest.mark.slow
@@ -138,6 +154,34 @@ def test_comparisons_side_by_side_keep_the_figures_of_both(arms: ModuleType, tmp
     first.fact("udr-0", lambda: {"pairs": 1})
     second.fact("udr-1", lambda: {"pairs": 2})
     assert all(arms.Kept(file, tmp_path, {}).knows(name) for name in ("udr-0", "udr-1"))
+
+
+def test_whole_answers_to_the_same_rows_and_by_the_same_settings_are_compared(
+    arms: ModuleType, tasks: Path, answered: Callable[..., Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    answers, paired = sys.modules["answers"], importlib.import_module("paired")
+    folder = open_collection(tasks, ["reviews"]).tasks["reviews"]
+    gold = [row.target for row in sample(folder.rows("test"), 3, 0)]
+    answered("bm25", ["none"] * 3)
+    evaluation = answered(f"{tmp_path.resolve()}/full-0", gold)
+    answered("killed", gold[:2])
+    given = [str(tasks), "--evaluation", str(evaluation), "--tasks", "reviews"]
+    paired.main([*given, "full-0", "bm25"])
+    assert capsys.readouterr().out.startswith("reviews: 100.0 - 0.0 = +100.0 (")
+    assert {each.retriever for each in answers.of_task(evaluation, folder)} == {"bm25", f"{tmp_path.resolve()}/full-0"}
+    capsys.readouterr()
+    (own,) = answers.of_task(evaluation, folder, ["full-0", "killed"])
+    assert "has 2 of 3 answers, so it is left out" in (told := capsys.readouterr().err)
+    assert told.endswith("has no whole answers to reviews with killed\n")
+    assert [each.right for each in answers.labelled(folder, own)] == [True] * 3
+    with pytest.raises(SystemExit, match="has no whole answers to reviews with killed; answer by udr evaluate first"):
+        paired.main([*given, "full-0", "killed"])
+    answered("bm25", ["none"] * 3, lm_dtype="bfloat16")
+    with pytest.raises(SystemExit, match=r"differ in more than the retriever: lm_dtype; answer both by one udr"):
+        paired.main([*given, "full-0", "bm25"])
+    answered("bm25", ["none"] * 3, test_rows="others")
+    with pytest.raises(SystemExit, match=r"not to this task's test rows; are they of another collection\?"):
+        answers.estimate_of(folder, *answers.of_task(evaluation, folder, ["bm25"]))
 
 
 def test_an_unknown_arm_is_refused(arms: ModuleType, tmp_path: Path) -> None:
