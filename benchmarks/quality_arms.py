@@ -31,10 +31,10 @@ from pathlib import Path
 from typing import Any
 
 from measuring import parser
-from quality_calls import ABLATED, CANDIDATES, QUERIES, ROWS, SHOTS, TASKS
+from quality_calls import ABLATED, CANDIDATES, POOL, QUERIES, ROWS, SEED, SHOTS, TASKS
 from quality_heads import Headed, labelled, with_head
 from quality_kept import Kept
-from quality_runs import ARMS, MAIN, evaluate, run_arm
+from quality_runs import ARMS, MAIN, Arm, evaluate, run_arm
 from quality_table import Compared, facts_of, report
 
 from udr.data import open_collection
@@ -85,8 +85,9 @@ def main(given: Sequence[str] | None = None) -> None:
     arguments.suffix = f"-{Path(arguments.answers.removeprefix(PACKAGE)).stem}" if other else ""
     arguments.answers = arguments.answers or arguments.lm
     arguments.train_dtype = arguments.train_dtype or arguments.dtype
-    settings = {name: getattr(arguments, name) for name in SETTINGS} | {"shots": SHOTS}
+    settings = {name: getattr(arguments, name) for name in SETTINGS} | {"shots": SHOTS, "pool": POOL, "seed": SEED}
     arguments.kept = Kept(arguments.kept or arguments.out / f"kept{arguments.suffix}.json", arguments.out, settings)
+    arguments.kept.claim(open_collection(arguments.tasks, arguments.names.split(",")))
     compared = [*_untrained(arguments), *(each for name in names for each in _trained(arguments, name))]
     report(arguments, compared)
 
@@ -96,12 +97,13 @@ def _untrained(arguments: argparse.Namespace) -> Iterator[Compared]:
     model = arguments.model
     encoder, hybrid = Path(model.removeprefix(PACKAGE)).name, f"{model}?mode=hybrid"
     retrievers = {"bm25": "bm25", encoder: model, "hybrid": hybrid}
-    evaluate(arguments, list(retrievers.values()), arguments.names)
+    evaluate(arguments, list(retrievers.values()), arguments.names.split(","))
     yield from (Compared(name, [[retriever]]) for name, retriever in retrievers.items())
-    headed = _headed(arguments, encoder, model, "", "?mode=hybrid")
+    headed = _headed(arguments, encoder, model)
     if headed.tasks:
-        yield Compared(encoder, [[str(headed.index), model]], head=headed)
-        yield Compared("hybrid", [[f"{headed.index}?mode=hybrid", hybrid]], head=headed)
+        for name, plain, search in ((encoder, model, str(headed.index)), ("hybrid", hybrid, _hybrid(headed))):
+            evaluate(arguments, [search], headed.tasks)
+            yield Compared(name, [[search, plain]], head=headed)
 
 
 def _trained(arguments: argparse.Namespace, name: str) -> Iterator[Compared]:
@@ -109,28 +111,27 @@ def _trained(arguments: argparse.Namespace, name: str) -> Iterator[Compared]:
     arm, main = ARMS[name], name in MAIN
     runs = [arguments.out / f"{name}-{seed}" for seed in range(arguments.seeds if main else 1)]
     alone = runs[:1] if arm.weighed else runs
-    own = arguments.names if main and not arm.weighed else arguments.ablated
+    own = (arguments.names if main and not arm.weighed else arguments.ablated).split(",")
+    built: list[Headed] = []
     for seed, run in enumerate(runs):
         print(f"== {run.name}", flush=True)
         options = [*arm.options, *(("--later", arm.later) if arguments.iterations > 1 else ())]
-        # A run's facts are kept last, so with them everything else is there, unless other tasks are ablated now.
-        if not arguments.kept.knows(run.name) or (run in alone and arguments.kept.missing(str(run), own.split(","))):
+        if not arguments.kept.knows(run.name):
             run_arm(arguments, arm, run, seed)
-            if main:
-                _headed(arguments, run.name, str(run / "model"), "", run=run if arm.weighed else None)
-            if run in alone:
-                evaluate(arguments, [str(run)], own)
-        measure = partial(_facts, run, options)
-        if (found := arguments.kept.fact(run.name, measure)["options"]) != options:
+        found = arguments.kept.fact(run.name, partial(_facts, run, options))["options"]
+        if found != options:
             raise SystemExit(
                 f"{arguments.kept.path}: {run.name} was trained with {found}, not {options}; give another --kept"
             )
-    yield Compared(name, [[str(run)] for run in alone], alone, tasks=own.split(","))
-    if not main:
-        return
-    built = [_headed(arguments, run.name, str(run / "model"), "") for run in runs]
+        if main:
+            built.append(_headed(arguments, run.name, str(run / "model"), run if arm.weighed else None))
+            _evaluate_headed(arguments, arm, run, built[-1])
+        if run in alone:
+            evaluate(arguments, [str(run)], own)
+    if arguments.kept.missing(str(alone[0]), own) != own:
+        yield Compared(name, [[str(run)] for run in alone], alone, tasks=own)
     if head := next((each for each in built if each.tasks or arm.weighed), None):
-        searched = [[str(it.index), f"{it.index}?mode=hybrid", str(run)] for run, it in zip(runs, built, strict=True)]
+        searched = [[str(it.index), _hybrid(it), str(run)] for run, it in zip(runs, built, strict=True)]
         yield Compared(name, searched, runs, head)
 
 
@@ -138,29 +139,32 @@ def _facts(run: Path, options: Sequence[str]) -> dict[str, Any]:
     return {"options": options, **facts_of(run)}
 
 
-def _headed(arguments: argparse.Namespace, name: str, model: str, *modes: str, run: Path | None = None) -> Headed:
-    """Index the pools with label heads, evaluate the index in each mode on the tasks that have one, and return it.
+def _headed(arguments: argparse.Namespace, name: str, model: str, run: Path | None = None) -> Headed:
+    """Return an index of the pools with label heads, which is built once."""
 
-    With the run of an arm that is weighed, the index is evaluated on the tasks without labels, too, and the encoder
-    alone on what is left.
-    """
-    known = f"indexes/{name}"
-    if not arguments.kept.knows(known):
+    def build() -> dict[str, Any]:
         headed = with_head(arguments, name, model, run)
-        searches = [(f"{headed.index}{mode}", headed.tasks) for mode in modes]
-        if run:
-            collection = open_collection(arguments.tasks, arguments.names.split(","))
-            labels = labelled(collection)
-            searches.append(
-                (f"{headed.index}?mode=hybrid", tuple(each for each in collection.tasks if each not in labels))
-            )
-            searches.append((str(run), tuple(each for each in labels if each not in headed.tasks)))
-        for retriever, tasks in searches:
-            if tasks:
-                evaluate(arguments, [retriever], ",".join(tasks))
-        arguments.kept.fact(known, lambda: {"tasks": list(headed.tasks), "minutes": headed.minutes})
-    facts = arguments.kept.fact(known, dict)
-    return Headed(arguments.out / known, tuple(facts["tasks"]), facts["minutes"])
+        return {"tasks": list(headed.tasks), "minutes": headed.minutes}
+
+    facts = arguments.kept.fact(f"indexes/{name}", build)
+    return Headed(arguments.out / "indexes" / name, tuple(facts["tasks"]), facts["minutes"])
+
+
+def _evaluate_headed(arguments: argparse.Namespace, arm: Arm, run: Path, headed: Headed) -> None:
+    """Evaluate the index of a run on the tasks that have a head.
+
+    That of an arm that is weighed is evaluated on the tasks without labels, too, and its encoder alone on what is left.
+    """
+    evaluate(arguments, [str(headed.index)], headed.tasks)
+    if arm.weighed:
+        collection = open_collection(arguments.tasks, arguments.names.split(","))
+        labels = labelled(collection)
+        evaluate(arguments, [_hybrid(headed)], [task for task in collection.tasks if task not in labels])
+        evaluate(arguments, [str(run)], [task for task in labels if task not in headed.tasks])
+
+
+def _hybrid(headed: Headed) -> str:
+    return f"{headed.index}?mode=hybrid"
 
 
 if __name__ == "__main__":

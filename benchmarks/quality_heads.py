@@ -3,6 +3,7 @@
 import argparse
 import json
 import time
+from collections.abc import Mapping
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +12,7 @@ from quality_calls import POOL, SEED, call
 
 from udr.data import Collection, Kind, open_collection, rows_digest
 from udr.files import write_atomically
+from udr.models import fingerprint, locate
 from udr.store import IndexVersion, open_version
 
 
@@ -43,6 +45,7 @@ def with_head(arguments: argparse.Namespace, name: str, model: str, run: Path | 
         return Headed(arguments.out, (), 0.0)
     index = arguments.out / "indexes" / name
     done = index.with_name(f"{name}.json")
+    settings = {"label_head": arguments.label_head, "weighed": run is not None}
     if not (done.exists() and index.exists()):
         started = time.monotonic()
         # Without export, queries are encoded by the same model as in the arm without a head.
@@ -53,11 +56,21 @@ def with_head(arguments: argparse.Namespace, name: str, model: str, run: Path | 
         )
         if run:
             call("feedback", "weigh", run, index)
-        write_atomically(done, json.dumps({"minutes": (time.monotonic() - started) / 60}).encode())
-    version = open_version(index)
+        minutes = (time.monotonic() - started) / 60
+        write_atomically(done, json.dumps({**settings, "minutes": minutes}).encode())
+    version, facts = open_version(index), json.loads(done.read_bytes())
+    own = {"model": version.manifest.encoder.fingerprint, **{name: facts.get(name) for name in settings}}
+    _refuse_others(version, {"model": fingerprint(locate(model)), **settings}, own)
     _refuse_other_rows(version, collection, names)
     headed = [task for task in names if version.manifest.partitions[task].label_head is not None]
-    return Headed(index, tuple(headed), json.loads(done.read_bytes())["minutes"])
+    return Headed(index, tuple(headed), facts["minutes"])
+
+
+def _refuse_others(version: IndexVersion, settings: Mapping[str, object], own: Mapping[str, object]) -> None:
+    """Exit if the index was built otherwise; None is not known."""
+    if other := [name for name, value in settings.items() if own[name] not in (None, value)]:
+        found = ", ".join(f"{name} {own[name]}, not {settings[name]}" for name in other)
+        raise SystemExit(f"{version.path}: was built with {found}; remove that index")
 
 
 def _refuse_other_rows(version: IndexVersion, collection: Collection, names: list[str]) -> None:

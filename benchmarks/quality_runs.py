@@ -5,11 +5,15 @@ import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from quality_calls import POOL, answer, call
 
 from udr.data import open_collection
+from udr.models import fingerprint, locate
+from udr.store import open_version, read_weights
 from udr_training.config import RunConfig, with_settings
+from udr_training.evaluation.retrievers import BUILT_IN, index_of, model_of, source_of
 from udr_training.run_folder import RunFolder
 
 
@@ -98,10 +102,28 @@ def _train(arguments: argparse.Namespace, run: Path, iterations: int, *more: str
     )
 
 
-def evaluate(arguments: argparse.Namespace, retrievers: Sequence[str], tasks: str) -> None:
-    """Have the language model answer with each retriever, on the tasks of which it has no value yet."""
-    output = arguments.out / f"evaluation{arguments.suffix}"
+def evaluate(arguments: argparse.Namespace, retrievers: Sequence[str], tasks: Sequence[str]) -> None:
+    """Have the language model answer with each retriever, on the tasks of which it has no value yet.
+
+    A run or an index that is not in the folder of the comparison was measured in another one: what it lacks is told.
+    """
     for each in retrievers:
-        if missing := arguments.kept.missing(each, tasks.split(",")):
+        missing, source = arguments.kept.missing(each, tasks), source_of(each)
+        if Path(source).is_relative_to(arguments.out) and not Path(source).exists():
+            if missing:
+                print(f"{arguments.kept.name(each)} is not in this folder, and has no figures of {', '.join(missing)}")
+            continue
+        if source not in BUILT_IN:
+            arguments.kept.claim_retriever(each, _identity(source))
+        if missing:
+            output = arguments.out / f"evaluation{arguments.suffix}"
             answer(arguments, [each], missing, output, rows=arguments.rows, lm=arguments.answers)
             arguments.kept.take(open_collection(arguments.tasks, missing), output / "predictions", each)
+
+
+def _identity(source: str) -> dict[str, Any]:
+    """Return what tells an index, a run or an encoder from others, as ``udr evaluate`` writes it with the answers."""
+    if (index := index_of(source)) is None:
+        return {"model": fingerprint(locate(model_of(source)))}
+    version = open_version(index)
+    return {"version": version.manifest.version, "weights": read_weights(version.path, version.manifest)}

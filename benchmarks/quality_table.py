@@ -70,6 +70,8 @@ def report(arguments: argparse.Namespace, compared: Sequence[Compared]) -> None:
     last = ("ndcg", "mrr", "pairs", "minutes")
     _print([["arm", "seeds", *groups, "NDCG@8", "MRR", "pairs", "minutes"]])
     _print([[row["arm"], row["seeds"], *_cells(row["values"], groups), *map(row.get, last)] for row in rows], body=True)
+    for note in dict.fromkeys(note for row in rows for note in row.get("notes", [])):
+        print(f"\n{note}")
     _print([["arm", "over", *groups]])
     gains = [(row["arm"], over, of) for row in rows for over, of in row["gains"].items()]
     _print([[arm, over, *_cells(of, groups)] for arm, over, of in gains], body=True)
@@ -111,11 +113,14 @@ def _row(
     }
     minutes: dict[str, float] = {}
     if each.runs:
-        # Each was measured by the benchmark.
+        # Each was measured by the benchmark; what is null or empty is not known.
         facts = [kept.fact(run.name, lambda run=run: facts_of(run)) for run in each.runs]
-        if not each.head:
-            row |= {name: round(float(np.mean([own[name] for own in facts])), 3) for name in ("ndcg", "mrr")}
-        row["pairs"], minutes = facts[0]["pairs"], facts[0]["minutes"]
+        for name in () if each.head else ("ndcg", "mrr"):
+            if known := [own[name] for own in facts if own[name] is not None]:
+                row[name] = round(float(np.mean(known)), 3)
+        row["pairs"], minutes = facts[0]["pairs"], next((own["minutes"] for own in facts if own["minutes"]), {})
+        notes = [f"{run.name}: {own['note']}" for run, own in zip(each.runs, facts, strict=True) if "note" in own]
+        row |= {"notes": notes} if notes else {}
     if each.head:
         minutes = {**minutes, "heads": each.head.minutes}
     row["minutes"] = ", ".join(f"{stage} {spent:.1f}" for stage, spent in minutes.items())

@@ -11,9 +11,9 @@ from types import ModuleType
 import numpy as np
 import pytest
 
-from tests.tiny_models import save_lm, tiny_lm
+from tests.tiny_models import save_encoder, save_lm, tiny_lm
 from tests.training.conftest import changed_copy
-from udr.data import open_collection, rows_digest, sample
+from udr.data import open_collection, pool_digest, rows_digest, sample
 from udr_training.evaluation import Answer, AnswerStore, Cell, Estimate
 
 BENCHMARKS = Path(__file__).resolve().parents[2] / "benchmarks"
@@ -34,12 +34,13 @@ def arms(monkeypatch: pytest.MonkeyPatch) -> Iterator[ModuleType]:
 def answered(tasks: Path, tmp_path: Path) -> Callable[..., Path]:
     """Writes an evaluation: a retriever's answers to three test rows of reviews."""
 
-    def write(retriever: str, texts: Sequence[str], **made_from: object) -> Path:
+    def write(name: str, texts: Sequence[str], **made_from: object) -> Path:
         folder = open_collection(tasks, ["reviews"]).tasks["reviews"]
         queries, shown = sample(folder.rows("test"), 3, 0), [row.id for row in folder.rows("train")[:4]]
-        facts = {"limit": 3, "seed": 0, "test_rows": rows_digest(queries), "pool_rows": "x", "retriever": {"of": "y"}}
+        rows = {"test_rows": rows_digest(queries), "pool_rows": pool_digest(folder.pool(800, 0))}
+        facts = {"limit": 3, "seed": 0, "retriever": {"model": name}, **rows}
         answers = [Answer(row.id, tuple(shown), text) for row, text in zip(queries, texts, strict=False)]
-        AnswerStore(tmp_path / "evaluation").write(Cell("reviews", retriever, 4, {**facts, **made_from}), answers)
+        AnswerStore(tmp_path / "evaluation").write(Cell("reviews", name, 4, {**facts, **made_from}), answers)
         return tmp_path / "evaluation"
 
     return write
@@ -134,7 +135,7 @@ def test_arms_share_the_feedback_and_resume_one_by_one(
 def test_figures_of_other_settings_are_refused(arms: ModuleType, tmp_path: Path) -> None:
     file, given = tmp_path / "figures.json", [str(tmp_path), "--out", str(tmp_path / "out")]
     settings = json.loads((BENCHMARKS.parent / "docs" / "results" / "udr-figures.json").read_bytes())["settings"]
-    assert settings.keys() == {*arms.SETTINGS, "shots"}
+    assert settings.keys() == {*arms.SETTINGS, "shots", "pool", "seed"}
     arms.Kept(file, tmp_path, settings).fact("heads", dict)
     assert arms.Kept(file, tmp_path, settings).knows("heads")
     options = ["--arms", "udr", "--rows", "300", "--iterations", "1", "--dtype", "bfloat16", "--set", "a=1"]
@@ -146,6 +147,30 @@ def test_figures_of_other_settings_are_refused(arms: ModuleType, tmp_path: Path)
     file.write_text('{"values":{},"facts":{}}', "utf-8")
     with pytest.raises(SystemExit, match="settings: rows not stated, not 300, iterations not stated, not 1, "):
         arms.main([*given, *options, "--kept", str(file)])
+
+
+def test_figures_of_other_rows_or_of_another_training_are_refused(
+    arms: ModuleType, tasks: Path, answered: Callable[..., Path], tmp_path: Path
+) -> None:
+    file, run = tmp_path / "figures.json", f"{tmp_path.resolve()}/full-0"
+    ours = open_collection(tasks, ["reviews"])
+    theirs = open_collection(changed_copy(tasks, tmp_path / "tasks", "grass", "meadow"), ["reviews"])
+    evaluation = answered(run, ["good"] * 3, retriever={"model": "a", "wording": "w"})
+    arms.Kept(file, tmp_path.resolve(), {"rows": 3}).take(ours, evaluation / "predictions", run)
+    kept = arms.Kept(file, tmp_path.resolve(), {"rows": 3})
+    kept.claim(ours)
+    with pytest.raises(SystemExit, match="has figures of reviews with other rows than these; give another --kept"):
+        kept.claim(theirs)
+    kept.claim_retriever(run, {"model": "a"})
+    with pytest.raises(SystemExit, match="has figures of a full-0 that was trained or built otherwise than that of"):
+        kept.claim_retriever(run, {"model": "b"})
+    # What is not known is not refused.
+    known = json.loads(file.read_text("utf-8"))
+    known |= {"tasks": {"reviews": None}, "values": {"full-0": {"reviews": {"of": None, "rows": [0, 0, 100]}}}}
+    file.write_text(json.dumps(known), "utf-8")
+    kept = arms.Kept(file, tmp_path.resolve(), {"rows": 3})
+    kept.claim(theirs)
+    kept.claim_retriever(run, {"model": "b"})
 
 
 def test_comparisons_side_by_side_keep_the_figures_of_both(arms: ModuleType, tmp_path: Path) -> None:
@@ -211,13 +236,19 @@ def test_the_variance_over_seeds_is_that_of_their_mean(arms: ModuleType, seeds: 
     assert sum(part.samples.var() for part in parts) == pytest.approx(1 / seeds, rel=0.05)
 
 
-def test_an_index_of_other_pools_is_refused(
+def test_an_index_of_other_pools_or_built_otherwise_is_refused(
     arms: ModuleType, tasks: Path, encoder_folder: Path, tmp_path: Path
 ) -> None:
     heads = sys.modules["quality_heads"]
     given = argparse.Namespace(tasks=tasks, names="colours,reviews", out=tmp_path, label_head=True)
     headed = heads.with_head(given, "encoder", str(encoder_folder))
     assert headed.tasks == ("reviews",)
+    given.label_head = False
+    with pytest.raises(SystemExit, match="was built with label_head True, not False; remove that index"):
+        heads.with_head(given, "encoder", str(encoder_folder))
+    given.label_head, other = True, save_encoder(tmp_path / "other", seed=1)
+    with pytest.raises(SystemExit, match=r"was built with model \w+, not \w+; remove that index"):
+        heads.with_head(given, "encoder", str(other))
     given.tasks = changed_copy(tasks, tmp_path / "tasks", "grass", "meadow")
     with pytest.raises(SystemExit, match="not the pools of the evaluation: reviews; remove that index"):
         heads.with_head(given, "encoder", str(encoder_folder))
