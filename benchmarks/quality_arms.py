@@ -21,7 +21,7 @@ gains over what ``quality_gains.py`` lists, over tasks with labels, over all tas
 ``--beside`` them are trained on and evaluated like the others, but count in no mean.
 
 ``--answers LM``, added to the command of a comparison that is done, shows the transfer to another language model: all
-that is there answers by that one, in files of its own, and nothing is trained again.
+that is there answers by that one, in files of its own, and nothing is trained.
 """
 
 import argparse
@@ -34,7 +34,7 @@ from measuring import parser
 from quality_calls import ABLATED, CANDIDATES, POOL, QUERIES, ROWS, SEED, SHOTS, TASKS
 from quality_heads import Headed, labelled, with_head
 from quality_kept import Kept
-from quality_runs import ARMS, MAIN, Arm, evaluate, run_arm
+from quality_runs import ARMS, MAIN, SAME_AT_FIRST, Arm, evaluate, run_arm
 from quality_table import Compared, facts_of, report
 
 from udr.data import open_collection
@@ -48,7 +48,7 @@ def main(given: Sequence[str] | None = None) -> None:
     options = parser(__doc__)
     options.add_argument("tasks", type=Path)
     options.add_argument("--out", type=Path, required=True)
-    options.add_argument("--arms", default=",".join(ARMS))
+    options.add_argument("--arms", help="all by default")
     options.add_argument("--seeds", type=int, default=3, help="of the main arms")
     options.add_argument("--iterations", type=int, choices=(1, 2), default=2)
     options.add_argument("--feedback", type=Path, help="the file of scores; FOLDER/feedback.sqlite by default")
@@ -71,18 +71,19 @@ def main(given: Sequence[str] | None = None) -> None:
     options.add_argument("--set", action="append", default=[], help="of all trainings, as in udr train")
     arguments = options.parse_args(given)
     arguments.names = ",".join(filter(None, (arguments.names, arguments.beside)))
-    names = arguments.arms.split(",")
+    same = SAME_AT_FIRST if arguments.iterations == 1 else ()
+    names = arguments.arms.split(",") if arguments.arms else [name for name in ARMS if name not in same]
     if unknown := [name for name in names if name not in ARMS]:
         raise SystemExit(f"no arm {unknown[0]!r}; the arms are {', '.join(ARMS)}")
-    if arguments.iterations == 1 and (same := [name for name in names if name in ("new", "allocated")]):
-        raise SystemExit(f"the arm {same[0]!r} differs in its second iteration; --iterations 1 has none")
+    if equal := [name for name in names if name in same]:
+        raise SystemExit(f"the arm {equal[0]!r} differs in its second iteration; --iterations 1 has none")
     names = ["udr", *(name for name in names if name != "udr")]
     # Answers are kept by the retriever's name, which must not depend on how the folder is spelled.
     arguments.out = arguments.out.resolve()
     arguments.out.mkdir(parents=True, exist_ok=True)
     # Another language model's answers are kept apart.
     other = arguments.answers not in (None, arguments.lm)
-    arguments.suffix = f"-{Path(arguments.answers.removeprefix(PACKAGE)).stem}" if other else ""
+    arguments.suffix = f"-{Path(arguments.answers.removeprefix(PACKAGE)).name}" if other else ""
     arguments.answers = arguments.answers or arguments.lm
     arguments.train_dtype = arguments.train_dtype or arguments.dtype
     settings = {name: getattr(arguments, name) for name in SETTINGS} | {"shots": SHOTS, "pool": POOL, "seed": SEED}
@@ -117,6 +118,8 @@ def _trained(arguments: argparse.Namespace, name: str) -> Iterator[Compared]:
         print(f"== {run.name}", flush=True)
         options = [*arm.options, *(("--later", arm.later) if arguments.iterations > 1 else ())]
         if not arguments.kept.knows(run.name):
+            if arguments.suffix and not run.exists():
+                raise SystemExit(f"{run}: is not there, and --answers trains nothing; run the same without it first")
             run_arm(arguments, arm, run, seed)
         found = arguments.kept.fact(run.name, partial(_facts, run, options))["options"]
         if found != options:

@@ -1,8 +1,10 @@
 """The values and gains of ``quality_arms.py``, over groups of tasks and for each task, with intervals.
 
-Intervals are 95 %, of a bootstrap over test rows and seeds, paired: both sides have the same rows and the same seeds in
-each resample. A plain bootstrap of n seeds has (n - 1) / n of the variance of their mean; here the rest is added. Three
-seeds are few, so their part of the interval is an approximation; ``quality_arms.py`` says in what seeds differ.
+Intervals are 95 %. Those of one seed are as in ``udr evaluate``. Those of several are of a bootstrap over test rows and
+seeds, paired: both sides have the same rows and the same seeds in each resample. Seeds are drawn by their values on all
+rows, since rows that they answer differently count among the rows already. A plain bootstrap of n seeds has (n - 1) / n
+of the variance of their mean; here the rest is added. Three seeds are few, so their part of the interval is an
+approximation; ``quality_arms.py`` says in what seeds differ.
 
 Gains of an arm are counted from
 
@@ -16,12 +18,12 @@ task.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from answers import shown
 
-from udr_training.evaluation import Estimate, draws
+from udr_training.evaluation import Estimate, draws, mean
 
 Values = Mapping[str, Estimate]
 """Values by task."""
@@ -35,7 +37,7 @@ def over_rows(estimate: Estimate, task: str) -> Estimate:
     if estimate.rows is None:
         return estimate
     means = [estimate.rows[drawn].mean() for drawn in draws(task, len(estimate.rows), 0)]
-    return Estimate.of_samples(estimate.value, np.array(means))
+    return replace(estimate, samples=np.array(means))
 
 
 def over_tasks(estimates: Sequence[Estimate]) -> Estimate:
@@ -47,20 +49,20 @@ def over_tasks(estimates: Sequence[Estimate]) -> Estimate:
 def over_seeds(estimates: Sequence[Estimate]) -> Estimate:
     """Return the mean over seeds; each resample also draws as many of the seeds, with replacement.
 
-    With n seeds, what a resample's draw deviates from its mean over seeds is scaled by sqrt(n / (n - 1)).
+    With n seeds, what the mean of the drawn values deviates from that of all is scaled by sqrt(n / (n - 1)).
     """
-    samples = np.array([estimate.samples for estimate in estimates]).T
+    values, samples = (np.array([getattr(each, name) for each in estimates]) for name in ("value", "samples"))
     # The same draws for all arms with as many seeds, so that their differences are paired.
-    drawn = np.random.default_rng(0).integers(len(estimates), size=samples.shape)
-    means, scale = samples.mean(axis=1), np.sqrt(len(estimates) / max(1, len(estimates) - 1))
-    deviations = np.take_along_axis(samples, drawn, axis=1).mean(axis=1) - means
-    value = float(np.mean([estimate.value for estimate in estimates]))
-    return Estimate.of_samples(value, means + scale * deviations)
+    drawn = np.random.default_rng(0).integers(len(values), size=(samples.shape[1], len(values)))
+    scale = np.sqrt(len(values) / max(1, len(values) - 1))
+    deviations = values[drawn].mean(axis=1) - values.mean()
+    return Estimate.of_samples(float(values.mean()), samples.mean(axis=0) + scale * deviations)
 
 
 def mean_over(side: Side, tasks: Sequence[str], seeds: int) -> Estimate:
     """Return the mean over tasks and the first seeds; what is not trained is the same with each seed."""
-    return over_seeds([over_tasks([values[task] for task in tasks]) for values in (list(side) * seeds)[:seeds]])
+    each = [[values[task] for task in tasks] for values in (list(side) * seeds)[:seeds]]
+    return mean(each[0]) if seeds == 1 else over_seeds([over_tasks(estimates) for estimates in each])
 
 
 @dataclass(frozen=True)

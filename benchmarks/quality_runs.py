@@ -46,7 +46,8 @@ ARMS = {
     "shared": Arm(("--shared", "16"), own=True),
     "shared-centred": Arm(("--shared", "16", "--centre-scores"), own=True),
 }
-MAIN = ("udr", "full")
+MAIN, SAME_AT_FIRST = ("udr", "full"), ("new", "allocated")
+"""The arms with several seeds, and those that differ from ``udr`` in their second iteration alone."""
 
 
 def run_arm(arguments: argparse.Namespace, arm: Arm, run: Path, seed: int) -> None:
@@ -97,8 +98,9 @@ def _train(arguments: argparse.Namespace, run: Path, iterations: int, *more: str
             "--feedback",
             arguments.feedback or arguments.out / "feedback.sqlite",
         ),
-        *more,
         *(argument for setting in arguments.set for argument in ("--set", setting)),
+        # An arm's own seed comes last, so that it counts.
+        *more,
     )
 
 

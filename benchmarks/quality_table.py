@@ -101,13 +101,17 @@ def side_of(each: Compared, tasks: Sequence[str], kept: Kept) -> Side:
 def _row(
     each: Compared, side: Side, groups: Mapping[str, Sequence[str]], references: References, kept: Kept
 ) -> dict[str, Any]:
-    # An arm that was evaluated on some of the tasks has the means over those.
-    own = {group: [task for task in tasks if task in side[0]] for group, tasks in groups.items()}
+    # An arm that was evaluated on some of the tasks has no mean over all, but gains over those.
+    own = {group: [task for task in tasks if all(task in values for values in side)] for group, tasks in groups.items()}
     own = {group: tasks for group, tasks in own.items() if tasks}
     row: dict[str, Any] = {
         "arm": each.title,
         "seeds": len(each.runs),
-        "values": {group: round(mean_over(side, tasks, len(side)).value, 1) for group, tasks in own.items()},
+        "values": {
+            group: round(mean_over(side, tasks, len(side)).value, 1)
+            for group, tasks in own.items()
+            if tasks == groups[group]
+        },
         "by_seed": [round(mean_over([values], own.get("all", list(side[0])), 1).value, 2) for values in side],
         "gains": references.gains(side, own) if each.runs else {},
     }

@@ -2,11 +2,12 @@
 
     python benchmarks/without_instruction.py train ...
 
-Its runs have their own wording, so that no other ``udr`` opens them by mistake.
+Its runs, indexes and answers have their own wording, so that no other ``udr`` opens them by mistake.
 """
 
 import sys
 
+import udr.data
 from udr.cli import main
 from udr.data import Task, formatting
 from udr.models import encoder
@@ -23,5 +24,5 @@ def demonstration(task: Task, row: Row) -> str:
 
 if __name__ == "__main__":
     formatting.encoder_query, formatting.encoder_demonstration = query, demonstration
-    formatting.ENCODER_WORDING = encoder.ENCODER_WORDING = "no-instruction"
+    udr.data.ENCODER_WORDING = formatting.ENCODER_WORDING = encoder.ENCODER_WORDING = "no-instruction"
     sys.exit(main())

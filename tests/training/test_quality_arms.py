@@ -110,6 +110,9 @@ def test_arms_share_the_feedback_and_resume_one_by_one(
     lms = {json.loads(file.read_bytes())["lm"] for file in tmp_path.glob("evaluation*/config.json")}
     assert len(lms) == 2 and (tmp_path / "arms.json").read_bytes() == whole
 
+    with pytest.raises(SystemExit, match="udr-2: is not there, and --answers trains nothing; run the same without it"):
+        arms.main([*given, "--arms", "udr", "--seeds", "3", "--answers", str(tmp_path / "other-lm")])
+
     # The figures alone are enough in another folder.
     other = tmp_path / "other"
     given[given.index("--out") + 1] = str(other)
@@ -138,7 +141,7 @@ def test_figures_of_other_settings_are_refused(arms: ModuleType, tmp_path: Path)
     assert settings.keys() == {*arms.SETTINGS, "shots", "pool", "seed"}
     arms.Kept(file, tmp_path, settings).fact("heads", dict)
     assert arms.Kept(file, tmp_path, settings).knows("heads")
-    options = ["--arms", "udr", "--rows", "300", "--iterations", "1", "--dtype", "bfloat16", "--set", "a=1"]
+    options = ["--rows", "300", "--iterations", "1", "--dtype", "bfloat16", "--set", "a=1"]
     options += ["--train-dtype", "float32"]
     with pytest.raises(
         SystemExit, match=r"figures.json: has figures of other settings: set \[\], not \['a=1'\]; give "
@@ -226,6 +229,18 @@ def test_intervals_cover_rows_and_seeds_and_are_paired(arms: ModuleType) -> None
     assert (better - total).interval == pytest.approx((1.0, 1.0))
     alone = over_seeds(by_seed[:1])
     assert alone.value == 10.0 and np.array_equal(alone.samples, 10.0 + rows)
+    # What seeds answer differently without another value is of the rows, and counts once.
+    other = over_seeds([Estimate.of_samples(10.0, 10 + rows), Estimate.of_samples(10.0, 10 - rows)])
+    assert np.allclose(other.samples, 10)
+
+
+def test_equal_answers_of_one_seed_are_no_proof_that_there_is_no_difference(arms: ModuleType) -> None:
+    gains = sys.modules["quality_gains"]
+    values = {task: gains.over_rows(Estimate.of_rows(np.array([0.0, 100.0] * 30)), task) for task in ("a", "b")}
+    for tasks in (["a"], ["a", "b"]):
+        gain = gains.mean_over([values], tasks, 1) - gains.mean_over([values], tasks, 1)
+        assert gain.value == 0 and gain.interval[0] < -1 and gain.interval[1] > 1
+    assert gains.mean_over([values], ["a"], 1).interval == values["a"].interval
 
 
 @pytest.mark.parametrize("seeds", [2, 3, 5])
