@@ -5,20 +5,24 @@
 
 The arm ``udr`` comes first; all arms share one file of scores. Unless an arm asks about other pairs from the start, it
 begins with the first iteration that ``udr`` has, so that it mines the same candidates, and its own training is the
-second. With ``--iterations 1``, all arms have the candidates of the first and nothing else. The main arms are trained
-with several seeds on the ten tasks; the others with one, and evaluated on five of them. Seeds differ in the last
-training alone: with ``--iterations 1`` they share queries, candidates and scores; with 2 also the encoder of the first
-iteration, so that their intervals do not show how far first trainings scatter. The encoder, the hybrid search by it and
-the main arms are evaluated with label heads, too: an index of the same pools (``udr index build``) has a head for each
-task where cross-validation shows a gain. On the other tasks, an arm with heads has the values of the one without, but
-for the arm ``full``: on tasks without labels, its index is searched in mode ``hybrid``, with weights that
-``udr feedback weigh`` sets by held-out queries. Its encoder alone is compared as other arms are: one seed, five tasks.
-Everything resumes, and what is there is not run again. ``--kept FILE`` holds the figures alone: with it, a comparison
-goes on in another folder, and runs only what the file lacks; figures of other settings are refused.
+second. The arms ``first`` (without mining), ``epr`` and ``without-instruction`` have that first one alone. With
+``--iterations 1``, all arms have the candidates of the first and nothing else. The main arms are trained with several
+seeds on the ten tasks; the others with one, and evaluated on five of them. Seeds differ in the last training alone:
+with ``--iterations 1`` they share queries, candidates and scores; with 2 also the encoder of the first iteration, so
+that their intervals do not show how far first trainings scatter. The encoder, the hybrid search by it and the main arms
+are evaluated with label heads, too: an index of the same pools (``udr index build``) has a head for each task where
+cross-validation shows a gain. On the other tasks, an arm with heads has the values of the one without, but for the arm
+``full``: on tasks without labels, its index is searched in mode ``hybrid``, with weights that ``udr feedback weigh``
+sets by held-out queries. Its encoder alone is compared as other arms are: one seed, five tasks. Everything resumes, and
+what is there is not run again. ``--kept FILE`` holds the figures alone: with it, a comparison goes on in another
+folder, and runs only what the file lacks, but trains no run again whose figures it has; figures of other settings, rows
+or trainings are refused.
 
 Writes FOLDER/arms.json and prints Markdown: for each arm what ``quality_table.py`` lists, and for each trained arm its
 gains over what ``quality_gains.py`` lists, over tasks with labels, over all tasks, and for each task. Tasks
-``--beside`` them are trained on and evaluated like the others, but count in no mean.
+``--beside`` them are trained on and evaluated like the others, but count in no mean; those ``--unseen`` are not trained
+on, and have a mean of their own. ``--also random oracle`` adds demonstrations at random, and the candidates that the
+language model scores best, which show the headroom.
 
 ``--answers LM``, added to the command of a comparison that is done, shows the transfer to another language model: all
 that is there answers by that one, in files of its own, and nothing is trained.
@@ -39,6 +43,7 @@ from quality_table import Compared, facts_of, report
 
 from udr.data import open_collection
 from udr.models import BASE_ENCODER, DEFAULT_LM, PACKAGE
+from udr_training.evaluation import ORACLE, RANDOM
 
 SETTINGS = "rows iterations lm answers model dtype train_dtype preset queries candidates names set label_head".split()
 """The options that all figures depend on."""
@@ -63,7 +68,9 @@ def main(given: Sequence[str] | None = None) -> None:
     options.add_argument("--model", default=BASE_ENCODER)
     options.add_argument("--names", default=TASKS, help="tasks of all trainings, and of the main arms' evaluation")
     options.add_argument("--beside", default="", help="more such tasks, outside the means")
-    options.add_argument("--ablated", default=ABLATED, help="tasks of the other arms' evaluation")
+    options.add_argument("--unseen", default="", help="tasks of no training, for untrained retrievers and the arm udr")
+    options.add_argument("--also", nargs="+", choices=(RANDOM, ORACLE), default=[], help="more untrained retrievers")
+    options.add_argument("--ablated", default=ABLATED, help="tasks of the evaluation of other arms and of the oracle")
     options.add_argument("--label-head", action="store_true", help="heads for all tasks with labels, gain or not")
     options.add_argument("--queries", type=int, default=QUERIES)
     options.add_argument("--candidates", type=int, default=CANDIDATES)
@@ -71,6 +78,10 @@ def main(given: Sequence[str] | None = None) -> None:
     options.add_argument("--set", action="append", default=[], help="of all trainings, as in udr train")
     arguments = options.parse_args(given)
     arguments.names = ",".join(filter(None, (arguments.names, arguments.beside)))
+    trained, arguments.unseen = arguments.names.split(","), [name for name in arguments.unseen.split(",") if name]
+    if both := [name for name in arguments.unseen if name in trained]:
+        raise SystemExit(f"{both[0]} is trained on; give --unseen other tasks")
+    arguments.tested = [*trained, *arguments.unseen]
     same = SAME_AT_FIRST if arguments.iterations == 1 else ()
     names = arguments.arms.split(",") if arguments.arms else [name for name in ARMS if name not in same]
     if unknown := [name for name in names if name not in ARMS]:
@@ -88,7 +99,7 @@ def main(given: Sequence[str] | None = None) -> None:
     arguments.train_dtype = arguments.train_dtype or arguments.dtype
     settings = {name: getattr(arguments, name) for name in SETTINGS} | {"shots": SHOTS, "pool": POOL, "seed": SEED}
     arguments.kept = Kept(arguments.kept or arguments.out / f"kept{arguments.suffix}.json", arguments.out, settings)
-    arguments.kept.claim(open_collection(arguments.tasks, arguments.names.split(",")))
+    arguments.kept.claim(open_collection(arguments.tasks, arguments.tested))
     compared = [*_untrained(arguments), *(each for name in names for each in _trained(arguments, name))]
     report(arguments, compared)
 
@@ -98,8 +109,14 @@ def _untrained(arguments: argparse.Namespace) -> Iterator[Compared]:
     model = arguments.model
     encoder, hybrid = Path(model.removeprefix(PACKAGE)).name, f"{model}?mode=hybrid"
     retrievers = {"bm25": "bm25", encoder: model, "hybrid": hybrid}
-    evaluate(arguments, list(retrievers.values()), arguments.names.split(","))
+    if RANDOM in arguments.also:
+        retrievers[RANDOM] = RANDOM
+    evaluate(arguments, list(retrievers.values()), arguments.tested)
     yield from (Compared(name, [[retriever]]) for name, retriever in retrievers.items())
+    if ORACLE in arguments.also:
+        ablated = arguments.ablated.split(",")
+        evaluate(arguments, [ORACLE], ablated)
+        yield Compared(ORACLE, [[ORACLE]], tasks=ablated)
     headed = _headed(arguments, encoder, model)
     if headed.tasks:
         for name, plain, search in ((encoder, model, str(headed.index)), ("hybrid", hybrid, _hybrid(headed))):
@@ -112,11 +129,11 @@ def _trained(arguments: argparse.Namespace, name: str) -> Iterator[Compared]:
     arm, main = ARMS[name], name in MAIN
     runs = [arguments.out / f"{name}-{seed}" for seed in range(arguments.seeds if main else 1)]
     alone = runs[:1] if arm.weighed else runs
-    own = (arguments.names if main and not arm.weighed else arguments.ablated).split(",")
+    own = arguments.tested if main and not arm.weighed else arguments.ablated.split(",")
     built: list[Headed] = []
     for seed, run in enumerate(runs):
         print(f"== {run.name}", flush=True)
-        options = [*arm.options, *(("--later", arm.later) if arguments.iterations > 1 else ())]
+        options = [*arm.options, *(("--later", arm.later) if arguments.iterations > 1 and not arm.once else ())]
         if not arguments.kept.knows(run.name):
             if arguments.suffix and not run.exists():
                 raise SystemExit(f"{run}: is not there, and --answers trains nothing; run the same without it first")
@@ -130,7 +147,7 @@ def _trained(arguments: argparse.Namespace, name: str) -> Iterator[Compared]:
             built.append(_headed(arguments, run.name, str(run / "model"), run if arm.weighed else None))
             _evaluate_headed(arguments, arm, run, built[-1])
         if run in alone:
-            evaluate(arguments, [str(run)], own)
+            evaluate(arguments, [str(run)], own, bare=arm.bare)
     if arguments.kept.missing(str(alone[0]), own) != own:
         yield Compared(name, [[str(run)] for run in alone], alone, tasks=own)
     if head := next((each for each in built if each.tasks or arm.weighed), None):

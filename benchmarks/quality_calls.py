@@ -1,10 +1,13 @@
-"""What all comparisons of quality share: their sizes, and the commands of ``udr``, which run in this process."""
+"""What all comparisons of quality share: their sizes, and the commands of ``udr`` that they run."""
 
 import argparse
+import subprocess
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from udr.cli import main as udr
+from udr_training.evaluation import ORACLE
 
 TASKS = "sst5,cr,subj,trec,cola,snli,comv,commongen,e2e_nlg,mtop"
 ABLATED = "sst5,trec,snli,comv,commongen"
@@ -20,18 +23,32 @@ POOL, SEED = 800, 0
 """The pools of all evaluations: rows of each, and the seed of their sample."""
 
 
-def call(*arguments: object) -> None:
-    """Run a command of ``udr``; exit if it fails."""
-    if status := udr(list(map(str, arguments))):
+_BARE = [sys.executable, str(Path(__file__).with_name("without_instruction.py"))]
+
+
+def call(*arguments: object, bare: bool = False) -> None:
+    """Run a command of ``udr``, or of one whose encoder reads no instruction; exit if it fails."""
+    given = list(map(str, arguments))
+    if status := subprocess.run([*_BARE, *given]).returncode if bare else udr(given):
         raise SystemExit(status)
 
 
 def answer(
-    arguments: argparse.Namespace, retrievers: Sequence[str], tasks: Sequence[str], output: Path, *, rows: int, lm: str
+    arguments: argparse.Namespace,
+    retrievers: Sequence[str],
+    tasks: Sequence[str],
+    output: Path,
+    *,
+    rows: int,
+    lm: str,
+    bare: bool = False,
 ) -> None:
     """Have a language model answer test rows of tasks with each retriever; ``udr evaluate`` keeps what is there."""
     call(
         *("evaluate", arguments.tasks, "--tasks", ",".join(tasks), "--retrievers", ",".join(retrievers)),
         *("--pool", POOL, "--seed", SEED, "--limit", rows, "--shots", SHOTS),
         *("--output", output, "--lm", lm, "--dtype", arguments.dtype),
+        # As in training.
+        *(("--oracle-context", 1) if ORACLE in retrievers else ()),
+        bare=bare,
     )

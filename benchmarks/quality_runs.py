@@ -25,12 +25,16 @@ class Arm:
         options: of all iterations.
         later: what later iterations ask.
         own: whether the pairs of the first iteration are the arm's own.
+        once: whether it has one iteration, however many others have.
+        bare: whether its encoder reads no instruction.
         weighed: whether its index gets weights of hybrid searches, for the tasks without labels.
     """
 
     options: tuple[str, ...] = ()
     later: str = "same"
     own: bool = False
+    once: bool = False
+    bare: bool = False
     weighed: bool = False
 
 
@@ -45,19 +49,22 @@ ARMS = {
     "centred": Arm(("--centre-scores",)),
     "shared": Arm(("--shared", "16"), own=True),
     "shared-centred": Arm(("--shared", "16", "--centre-scores"), own=True),
+    "first": Arm(once=True),
+    "epr": Arm(("--loss", "epr"), once=True),
+    "without-instruction": Arm(once=True, bare=True),
 }
-MAIN, SAME_AT_FIRST = ("udr", "full"), ("new", "allocated")
+MAIN, SAME_AT_FIRST = ("udr", "full"), ("new", "allocated", "first")
 """The arms with several seeds, and those that differ from ``udr`` in their second iteration alone."""
 
 
 def run_arm(arguments: argparse.Namespace, arm: Arm, run: Path, seed: int) -> None:
     """Train an arm with one seed, or what is left of it."""
     options = (*arm.options, *(("--set", f"train.seed={seed}") if seed else ()))
-    if arguments.iterations == 1:
-        _train(arguments, run, 1, *options)
+    if arm.once or arguments.iterations == 1:
+        _train(arguments, run, 1, *options, bare=arm.bare)
         return
     if not arm.own and not run.exists():
-        first, part = arguments.out / "first", run.with_name(f"{run.name}.part")
+        first, part = arguments.out / "first-0", run.with_name(f"{run.name}.part")
         _train(arguments, first, 1)
         shutil.rmtree(part, ignore_errors=True)
         changed = {"train.iterations": 2, "train.seed": seed, "candidates.later": arm.later}
@@ -85,7 +92,7 @@ def _settings(arm: Arm) -> dict[str, object]:
     return settings
 
 
-def _train(arguments: argparse.Namespace, run: Path, iterations: int, *more: str) -> None:
+def _train(arguments: argparse.Namespace, run: Path, iterations: int, *more: str, bare: bool = False) -> None:
     call(
         *("train", arguments.tasks, "--tasks", arguments.names, "--preset", arguments.preset, "--out", run),
         *("--queries", arguments.queries, "--candidates", arguments.candidates, "--iterations", iterations),
@@ -101,10 +108,13 @@ def _train(arguments: argparse.Namespace, run: Path, iterations: int, *more: str
         *(argument for setting in arguments.set for argument in ("--set", setting)),
         # An arm's own seed comes last, so that it counts.
         *more,
+        bare=bare,
     )
 
 
-def evaluate(arguments: argparse.Namespace, retrievers: Sequence[str], tasks: Sequence[str]) -> None:
+def evaluate(
+    arguments: argparse.Namespace, retrievers: Sequence[str], tasks: Sequence[str], *, bare: bool = False
+) -> None:
     """Have the language model answer with each retriever, on the tasks of which it has no value yet.
 
     A run or an index that is not in the folder of the comparison was measured in another one: what it lacks is told.
@@ -119,7 +129,7 @@ def evaluate(arguments: argparse.Namespace, retrievers: Sequence[str], tasks: Se
             arguments.kept.claim_retriever(each, _identity(source))
         if missing:
             output = arguments.out / f"evaluation{arguments.suffix}"
-            answer(arguments, [each], missing, output, rows=arguments.rows, lm=arguments.answers)
+            answer(arguments, [each], missing, output, rows=arguments.rows, lm=arguments.answers, bare=bare)
             arguments.kept.take(open_collection(arguments.tasks, missing), output / "predictions", each)
 
 

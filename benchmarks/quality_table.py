@@ -49,19 +49,21 @@ class Compared:
 
 def report(arguments: argparse.Namespace, compared: Sequence[Compared]) -> None:
     """Write ``arms.json`` and print the tables."""
-    names = arguments.names.split(",")
+    names = arguments.tested
     collection = open_collection(arguments.tasks, names)
     kept = arguments.kept
     sides = {each.title: side_of(each, names, kept) for each in compared}
-    untrained = [each for each in compared if not each.runs]
+    # The oracle asks the language model that answers, so it is no reference.
+    untrained = [each for each in compared if not each.runs and each.tasks is None]
     references = References(
         plain={each.title: sides[each.title] for each in untrained if not each.head},
         headed={each.title: sides[each.title] for each in untrained if each.head},
         trained=sides["udr"],
     )
-    outside = arguments.beside.split(",")
+    outside = [*arguments.beside.split(","), *arguments.unseen]
     means = {"labels": labelled(collection), "all": names}
     groups = {group: [name for name in tasks if name not in outside] for group, tasks in means.items()}
+    groups |= {"unseen": arguments.unseen} if arguments.unseen else {}
     groups |= {name: [name] for name in names}
     rows = [_row(each, sides[each.title], groups, references, kept) for each in compared]
     best = {group: references.best(tasks) for group, tasks in groups.items() if tasks}

@@ -47,6 +47,36 @@ def answered(tasks: Path, tmp_path: Path) -> Callable[..., Path]:
 
 
 @pytest.mark.slow
+def test_parts_of_the_method_and_unseen_tasks_are_rows_of_the_comparison(
+    arms: ModuleType, tasks: Path, lm_folder: Path, encoder_folder: Path, tmp_path: Path
+) -> None:
+    given = [str(tasks), "--out", str(tmp_path), "--queries", "10", "--candidates", "6", "--rows", "2", "--seeds", "1"]
+    given += ["--names", "colours,reviews", "--ablated", "reviews", "--unseen", "reverse", "--also", "random", "oracle"]
+    given += ["--lm", str(lm_folder), "--model", str(encoder_folder), "--arms", "udr,first,epr,without-instruction"]
+    given += [x for s in ("train.epochs=1", "train.batch_size=4", "train.list_length=4") for x in ("--set", s)]
+    arms.main(given)
+    whole = json.loads((tmp_path / "arms.json").read_text("utf-8"))
+    rows = {row["arm"]: row for row in whole["arms"]}
+    assert {"random", "oracle", "udr", "first", "epr", "without-instruction"} <= rows.keys()
+    assert rows["udr"]["values"]["unseen"] == rows["udr"]["values"]["reverse"]
+    assert "unseen" in rows["random"]["values"] and "unseen" in rows["udr"]["gains"]["untrained"]
+    # A mean over some of the tasks is none; of what has labels, these have all.
+    for name in ("oracle", "first", "epr", "without-instruction"):
+        assert set(rows[name]["values"]) == {"labels", "reviews"}
+    assert "oracle" not in whole["best_untrained"].values() and not rows["oracle"]["gains"]
+    # The scores are those of the first iteration, and what reads no instruction says so.
+    assert rows["first"]["pairs"] == rows["epr"]["pairs"] == rows["without-instruction"]["pairs"]
+    answers = sys.modules["answers"]
+    folder = open_collection(tasks, ["reviews"]).tasks["reviews"]
+    bare, first = (
+        each.made_from["retriever"]["wording"]
+        for name in ("without-instruction-0", "first-0")
+        for each in answers.of_task(tmp_path / "evaluation", folder, [name])
+    )
+    assert bare == "no-instruction" != first
+
+
+@pytest.mark.slow
 def test_arms_share_the_feedback_and_resume_one_by_one(
     arms: ModuleType,
     tasks: Path,
@@ -68,7 +98,7 @@ def test_arms_share_the_feedback_and_resume_one_by_one(
     built = {path: path.stat().st_mtime_ns for path in tmp_path.glob("indexes/*/versions/*/manifest.json")}
     # Colours have no labels, so a head answers nothing there; udr has two seeds.
     assert (len(answered), len(built)) == (2 * (3 + 2) + 2 + 2 + 1, 3)
-    assert {path.parts[-3] for path in trained} == {"first", "udr-0", "udr-1", "centred-0"}
+    assert {path.parts[-3] for path in trained} == {"first-0", "udr-0", "udr-1", "centred-0"}
     capsys.readouterr()
 
     arms.main([*given, "--arms", "udr,full,centred"])
@@ -212,9 +242,13 @@ def test_whole_answers_to_the_same_rows_and_by_the_same_settings_are_compared(
         answers.estimate_of(folder, *answers.of_task(evaluation, folder, ["bm25"]))
 
 
-def test_an_unknown_arm_is_refused(arms: ModuleType, tmp_path: Path) -> None:
+def test_arms_and_tasks_that_there_are_not_are_refused(arms: ModuleType, tmp_path: Path) -> None:
     with pytest.raises(SystemExit, match="no arm 'best'; the arms are udr, full, "):
         arms.main([str(tmp_path), "--out", str(tmp_path), "--arms", "best"])
+    with pytest.raises(SystemExit, match=r"the arm 'first' differs in its second iteration; --iterations 1 has none"):
+        arms.main([str(tmp_path), "--out", str(tmp_path), "--arms", "udr,first", "--iterations", "1"])
+    with pytest.raises(SystemExit, match="trec is trained on; give --unseen other tasks"):
+        arms.main([str(tmp_path), "--out", str(tmp_path), "--unseen", "mr,trec"])
 
 
 def test_intervals_cover_rows_and_seeds_and_are_paired(arms: ModuleType) -> None:
