@@ -51,9 +51,7 @@ def main(given: Sequence[str] | None = None) -> None:
     options.add_argument("--lm", default=DEFAULT_LM)
     options.add_argument("--dtype", default="bfloat16", help="of feedback and answers")
     options.add_argument("--rows", type=int, default=ROWS, help="test rows of each held-out task")
-    options.add_argument(
-        "--untrained", type=Path, help="the figures of quality_arms.py, to answer no row of theirs again"
-    )
+    options.add_argument("--untrained", type=Path, help="the figures of quality.py, to answer no row of theirs again")
     options.add_argument("--set", action="append", default=[], help="of the training, as in udr train")
     options.add_argument("--label-head", action="store_true", help="heads for all tasks with labels, gain or not")
     arguments = options.parse_args(given)

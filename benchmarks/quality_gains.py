@@ -1,10 +1,10 @@
-"""The values and gains of ``quality_arms.py``, over groups of tasks and for each task, with intervals.
+"""The values and gains of ``quality.py``, over groups of tasks and for each task, with intervals.
 
 Intervals are 95 %. Those of one seed are as in ``udr evaluate``. Those of several are of a bootstrap over test rows and
 seeds, paired: both sides have the same rows and the same seeds in each resample. Seeds are drawn by their values on all
 rows, since rows that they answer differently count among the rows already. A plain bootstrap of n seeds has (n - 1) / n
 of the variance of their mean; here the rest is added. Three seeds are few, so their part of the interval is an
-approximation; ``quality_arms.py`` says in what seeds differ.
+approximation; ``quality.py`` says in what seeds differ.
 
 Gains of an arm are counted from
 

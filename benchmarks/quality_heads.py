@@ -1,4 +1,4 @@
-"""The indexes of ``quality_arms.py``: the pools of the evaluation for each retriever, with label heads."""
+"""The indexes of ``quality.py``: the pools of the evaluation for each retriever, with label heads."""
 
 import argparse
 import json

@@ -1,4 +1,4 @@
-"""The figures of ``quality_arms.py`` in one small file without texts, so that a comparison can go on in another folder.
+"""The figures of ``quality.py`` in one small file without texts, so that a comparison can go on in another folder.
 
 It holds the settings; the rows of each task; the values of each retriever and task, by test row or by resample, and
 what they are of: a digest of the trained encoder, or of the index; what is told of each training; and which tasks have

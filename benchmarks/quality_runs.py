@@ -1,4 +1,4 @@
-"""The arms of ``quality_arms.py``: their options, trainings and answers."""
+"""The arms of ``quality.py``: their options, trainings and answers."""
 
 import argparse
 import shutil

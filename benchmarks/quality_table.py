@@ -1,4 +1,4 @@
-"""The tables of ``quality_arms.py``.
+"""The tables of ``quality.py``.
 
 For each arm, as means over seeds: the metric of each task, and its means over tasks with labels and over all tasks,
 but for those that are outside the means; NDCG@8 and MRR against the language model's scores on validation queries,

@@ -1,4 +1,4 @@
-"""The comparison of arms, ``benchmarks/quality_arms.py``, with tiny models; and its intervals over rows and seeds."""
+"""The comparison of arms, ``benchmarks/quality.py``, with tiny models; and its intervals over rows and seeds."""
 
 import argparse
 import importlib
@@ -22,7 +22,7 @@ BENCHMARKS = Path(__file__).resolve().parents[2] / "benchmarks"
 @pytest.fixture
 def arms(monkeypatch: pytest.MonkeyPatch) -> Iterator[ModuleType]:
     monkeypatch.syspath_prepend(str(BENCHMARKS))
-    module = importlib.import_module("quality_arms")
+    module = importlib.import_module("quality")
     yield module
     for name in [
         name for name, each in sys.modules.items() if BENCHMARKS in Path(getattr(each, "__file__", None) or "/").parents

@@ -1,7 +1,7 @@
 """The options of ``udr train`` as arms of one comparison: the same pools, test rows, candidates and scores.
 
-    python benchmarks/quality_arms.py TASKS --out FOLDER [--arms udr,reward,...] [--seeds 3] [--iterations 2]
-                                      [--feedback FILE]
+    python benchmarks/quality.py TASKS --out FOLDER [--arms udr,reward,...] [--seeds 3] [--iterations 2]
+                                 [--feedback FILE]
 
 The arm ``udr`` comes first; all arms share one file of scores. Unless an arm asks about other pairs from the start, it
 begins with the first iteration that ``udr`` has, so that it mines the same candidates, and its own training is the
