@@ -16,7 +16,7 @@ from pathlib import Path
 
 from answers import estimate_of, of_task, shown
 from measuring import parser
-from quality_calls import POOL, SEED, SHOTS, call
+from quality_calls import answer, call
 
 from udr.data import TaskFolder, open_collection
 from udr.models import BASE_ENCODER, DEFAULT_LM
@@ -44,21 +44,21 @@ def main() -> None:
     options.add_argument("--rows", type=int, default=150)
     options.add_argument("--lm-set", action="append", default=[], help="of the server, as in udr train")
     arguments = options.parse_args()
+    # Answers are kept by the retriever's name, which must not depend on how the folder is spelled.
+    arguments.out = arguments.out.resolve()
     folders = list(open_collection(arguments.tasks, arguments.names.split(",")).tasks.values())
     print(f"| retriever | requests | {' | '.join(folder.task.name for folder in folders)} | mean | gain |")
     print("|---|" + "---:|" * (len(folders) + 3))
-    before = _values(arguments, folders, BASE_ENCODER, "encoder")
+    before = _values(arguments, folders, BASE_ENCODER)
     print(_line("encoder", "", before, ""), flush=True)
     for kind, given in KINDS.items():
         run = arguments.out / kind
         _train(arguments, run, kind, given)
-        values = _values(arguments, folders, str(run), kind)
+        values = _values(arguments, folders, str(run))
         print(_line(kind, f"{_requests(run):,}", values, shown(mean(values) - mean(before))), flush=True)
 
 
 def _train(arguments: argparse.Namespace, run: Path, kind: str, given: Sequence[str]) -> None:
-    if (run / "manifest.json").exists():
-        return
     lm = arguments.lm if kind == "echo" else f"{arguments.url}?api=chat"
     server = () if kind == "echo" else tuple(part for each in arguments.lm_set for part in ("--lm-set", each))
     own = ("--dtype", arguments.dtype) if kind == "echo" else ()
@@ -69,14 +69,9 @@ def _train(arguments: argparse.Namespace, run: Path, kind: str, given: Sequence[
     )
 
 
-def _values(arguments: argparse.Namespace, folders: list[TaskFolder], retriever: str, name: str) -> list[Estimate]:
-    out = arguments.out / "evaluations" / name
-    if not (out / "report.json").exists():
-        call(
-            *("evaluate", arguments.tasks, "--tasks", arguments.names, "--retrievers", retriever, "--output", out),
-            *("--pool", POOL, "--seed", SEED, "--limit", arguments.rows, "--shots", SHOTS),
-            *("--lm", arguments.lm, "--dtype", arguments.dtype),
-        )
+def _values(arguments: argparse.Namespace, folders: list[TaskFolder], retriever: str) -> list[Estimate]:
+    out = arguments.out / "evaluation"
+    answer(arguments, [retriever], arguments.names.split(","), out, rows=arguments.rows, lm=arguments.lm)
     return [estimate_of(folder, *of_task(out, folder, [retriever])) for folder in folders]
 
 

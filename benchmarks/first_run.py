@@ -13,9 +13,10 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-from measuring import UDR, parser
+from measuring import UDR, measured, parser
 
 from udr.data import open_collection
 from udr.models import BASE_ENCODER, DEFAULT_LM
@@ -38,16 +39,19 @@ def main() -> None:
     train += ["--dtype", arguments.dtype, "--train-dtype", arguments.dtype, "--model", BASE_ENCODER]
     subprocess.run([UDR, "train", arguments.tasks, *train, "--out", run], check=True, stdout=sys.stderr)
 
-    if not results.exists():
-        retrievers = ["random", "bm25", BASE_ENCODER, f"{run}/iteration-0/model", f"{run}/iteration-1/model"]
-        evaluate = f"--tasks {TASKS} --lm {DEFAULT_LM} --shots 4 --pool 800 --limit 100 --json --retrievers".split()
-        started = time.monotonic()
-        command = [UDR, "evaluate", arguments.tasks, *evaluate, ",".join(retrievers)]
-        answer = subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout
-        seconds = round(time.monotonic() - started)
-        results.write_text(json.dumps({**json.loads(answer), "seconds": seconds}), "utf-8")
-    report(json.loads(results.read_text("utf-8")), json.loads((run / "manifest.json").read_text("utf-8")))
+    evaluation = measured(results, lambda: evaluate(run, arguments.tasks), dtype=arguments.dtype)
+    report(evaluation, json.loads((run / "manifest.json").read_text("utf-8")))
     print("\n" + separation(run, arguments.tasks))
+
+
+def evaluate(run: Path, folder: Path) -> dict[str, Any]:
+    """Return the report of the evaluation, and its seconds."""
+    retrievers = ["random", "bm25", BASE_ENCODER, f"{run}/iteration-0/model", f"{run}/iteration-1/model"]
+    given = f"--tasks {TASKS} --lm {DEFAULT_LM} --shots 4 --pool 800 --limit 100 --json --retrievers".split()
+    started = time.monotonic()
+    command = [UDR, "evaluate", folder, *given, ",".join(retrievers)]
+    answer = subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout
+    return {**json.loads(answer), "seconds": round(time.monotonic() - started)}
 
 
 def separation(run: Path, folder: Path) -> str:

@@ -58,7 +58,8 @@ def main() -> None:
         "installed": lambda: _installed(folder),
     }
     for name in arguments.parts.split(","):
-        measured_once(folder / f"{name}.json", lambda name=name: {"part": name, **parts[name]()})
+        settings = {"rows": rows, "rounds": rounds} if name != "installed" else {}
+        measured_once(folder / f"{name}.json", lambda name=name: {"part": name, **parts[name]()}, **settings)
 
 
 def _sides(folder: Path, rows: int) -> Sides:

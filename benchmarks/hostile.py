@@ -101,7 +101,8 @@ def _run(arguments: argparse.Namespace, suffix: str) -> None:
                 servers.done(found["missed"])
                 return found
 
-            measured_once(folder / f"{name}{suffix}", measured)
+            settings = {"quick": arguments.quick, "seconds": arguments.seconds, "model": arguments.model}
+            measured_once(folder / f"{name}{suffix}", measured, **settings)
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 UDR = str(Path(sys.executable).with_name("udr"))
 Seconds = dict[str, list[float]]
@@ -34,11 +35,23 @@ def results_folder(arguments: argparse.Namespace, side: str = "") -> Path:
     return folder
 
 
-def measured_once(path: Path, measure: Callable[[], Mapping[str, object]]) -> None:
-    """Print a result as a JSON line, from the file if it exists; else measure it and write the file."""
+def measured(path: Path, measure: Callable[[], Mapping[str, object]], **settings: object) -> dict[str, Any]:
+    """Return a result with its settings, from the file if it exists; else measure it and write the file.
+
+    Exits if the file has other settings: what it does not say counts as another one.
+    """
     if not path.exists():
-        path.write_text(json.dumps(measure()) + "\n", "utf-8")
-    print(path.read_text("utf-8"), end="", flush=True)
+        path.write_text(json.dumps({**settings, **measure()}) + "\n", "utf-8")
+    result: dict[str, Any] = json.loads(path.read_text("utf-8"))
+    if other := [name for name in settings if result.get(name) != settings[name]]:
+        found = ", ".join(f"{name} {result.get(name, 'not stated')}, not {settings[name]}" for name in other)
+        raise SystemExit(f"{path}: was measured with {found}; give that, or another --out")
+    return result
+
+
+def measured_once(path: Path, measure: Callable[[], Mapping[str, object]], **settings: object) -> None:
+    """Print what ``measured`` returns as a JSON line."""
+    print(json.dumps(measured(path, measure, **settings)), flush=True)
 
 
 def seconds(work: Callable[[], object], clock: Callable[[], float] = time.perf_counter) -> float:

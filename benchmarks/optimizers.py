@@ -35,7 +35,8 @@ def main() -> None:
     arguments.out.mkdir(parents=True, exist_ok=True)
     for optimizer, rate in [("adamw_torch", "1e-4"), *(("lomo", rate) for rate in arguments.rates.split(","))]:
         folder = arguments.out / f"{optimizer}-{rate}"
-        measured_once(folder.with_suffix(".json"), partial(_train, arguments, optimizer, rate, folder))
+        settings = {"tasks": arguments.names, "dtype": arguments.dtype, "feedback": str(arguments.feedback.resolve())}
+        measured_once(folder.with_suffix(".json"), partial(_train, arguments, optimizer, rate, folder), **settings)
 
 
 def _train(arguments: argparse.Namespace, optimizer: str, rate: str, folder: Path) -> dict[str, object]:

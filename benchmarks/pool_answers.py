@@ -36,7 +36,7 @@ def main() -> None:
     print("|" + "---|" * 8)
     means: dict[str, list[Estimate]] = {pool: [] for pool in POOLS}
     for folder in open_collection(arguments.tasks, arguments.names.split(",")).tasks.values():
-        pools = _pools(folder, arguments.out / "pools" / folder.task.name, arguments.seed)
+        pools = _pools(folder, arguments.out / "pools" / str(arguments.seed) / folder.task.name, arguments.seed)
         rows = [len(pools[pool].rows("train")) for pool in POOLS[1:]]
         for pool, own in pools.items():
             means[pool].append(_value(own, arguments.out / "evaluations" / own.task.name / pool, arguments))

@@ -25,7 +25,7 @@ from typing import Any
 
 import uvicorn
 from index_made_up import TASK, MadeUpEncoder, write_texts
-from measuring import measured_once, parser
+from measuring import measured, parser
 
 from udr.client.shards import Placements, ShardedClient
 from udr.retrieval import Retrieval, RetrievalRequest, Retriever
@@ -47,9 +47,12 @@ def main() -> None:
     arguments = options.parse_args()
     folder = arguments.out / f"shards-{arguments.shards}-{arguments.rows}"
     folder.mkdir(parents=True, exist_ok=True)
-    figures = folder / "figures.json"
-    measured_once(figures, lambda: measure(folder, arguments.rows, arguments.queries, arguments.shards))
-    result = json.loads(figures.read_text("utf-8"))
+    result = measured(
+        folder / "figures.json",
+        lambda: measure(folder, arguments.rows, arguments.queries, arguments.shards),
+        queries=arguments.queries,
+    )
+    print(json.dumps(result), flush=True)
     sys.exit(int(result["wrong"] + result["wrong_partial"] + result["late"] > 0))
 
 

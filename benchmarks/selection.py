@@ -8,16 +8,16 @@ it. All ways have the same budget, counted by the language model's own tokenizer
 95 % bootstrap intervals, and of paired gains over the nearest. Answers are kept in FOLDER and not generated again.
 """
 
-import json
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from measuring import parser
+from measuring import measured, parser
 
-from udr.data import Kind, Pool, TaskFolder, open_collection, sample
+from udr.data import Kind, Pool, TaskFolder, open_collection, pool_digest, rows_digest, sample
 from udr.models import BASE_ENCODER, DEFAULT_LM, SentenceEncoder
 from udr.prompts import PromptBuilder
 from udr.retrieval import RetrievalRequest, Retriever
@@ -60,14 +60,21 @@ def main() -> None:
     results: dict[str, dict[str, Estimate]] = {}
     with Retriever.open(index) as retriever:
         for name, folder in collection.tasks.items():
+            queries = sample(folder.rows("test"), ROWS, SEED)
+            settings = {
+                "model": arguments.model,
+                "budget": arguments.budget,
+                "dtype": arguments.dtype,
+                "rows": rows_digest(queries),
+                "pool": pool_digest(folder.pool(POOL, SEED)),
+            }
             for way in WAYS:
                 if "balance" in way and folder.task.kind is not Kind.CLASSIFICATION:
                     continue
                 kept = arguments.out / f"{name}.{way.replace(', ', '+').replace(' ', '-')}.json"
-                if not kept.exists():
-                    kept.write_text(json.dumps(_answers(folder, retriever, lm, way, arguments.budget)) + "\n", "utf-8")
-                answers = json.loads(kept.read_text("utf-8"))
-                queries = sample(folder.rows("test"), ROWS, SEED)
+                answers = measured(kept, partial(_answers, folder, retriever, lm, way, arguments.budget), **settings)[
+                    "answers"
+                ]
                 estimate = task_estimate(folder.task, queries, [answer["text"] for answer in answers], SEED)
                 results.setdefault(way, {})[name] = estimate
                 shown = sum(answer["shown"] for answer in answers) / len(answers)
@@ -85,7 +92,7 @@ class _Counter:
         return len(self.lm.tokens(text))
 
 
-def _answers(folder: TaskFolder, retriever: Retriever, lm: CausalLM, way: str, budget: int) -> list[dict[str, Any]]:
+def _answers(folder: TaskFolder, retriever: Retriever, lm: CausalLM, way: str, budget: int) -> dict[str, Any]:
     """Return the language model's answer to each test row, and how many demonstrations it was shown."""
     pool: Pool = folder.pool(POOL, SEED)
     queries = sample(folder.rows("test"), ROWS, SEED)
@@ -98,10 +105,8 @@ def _answers(folder: TaskFolder, retriever: Retriever, lm: CausalLM, way: str, b
         prompt = builder.build(folder.task, query.input, retrieval)
         shown.append([rows[item.id] for item in prompt.demonstrations])
     texts = predict(lm, pool, queries, shown)
-    return [
-        {"id": query.id, "shown": len(own), "text": text}
-        for query, own, text in zip(queries, shown, texts, strict=True)
-    ]
+    answered = zip(queries, shown, texts, strict=True)
+    return {"answers": [{"id": query.id, "shown": len(own), "text": text} for query, own, text in answered]}
 
 
 def _print(results: dict[str, dict[str, Estimate]], names: Sequence[str]) -> None:

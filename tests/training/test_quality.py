@@ -182,6 +182,14 @@ def test_figures_of_other_settings_are_refused(arms: ModuleType, tmp_path: Path)
         arms.main([*given, *options, "--kept", str(file)])
 
 
+def test_results_of_other_settings_are_refused(arms: ModuleType, tmp_path: Path) -> None:
+    measured = sys.modules["measuring"].measured
+    assert measured(tmp_path / "a.json", lambda: {"value": 1}, dtype="x") == {"dtype": "x", "value": 1}
+    assert measured(tmp_path / "a.json", lambda: {"value": 2}, dtype="x")["value"] == 1
+    with pytest.raises(SystemExit, match="was measured with dtype x, not y, rows not stated, not 3; give that, or"):
+        measured(tmp_path / "a.json", lambda: {"value": 2}, dtype="y", rows=3)
+
+
 def test_figures_of_other_rows_or_of_another_training_are_refused(
     arms: ModuleType, tasks: Path, answered: Callable[..., Path], tmp_path: Path
 ) -> None:
