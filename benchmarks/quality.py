@@ -133,7 +133,7 @@ def _trained(arguments: argparse.Namespace, name: str) -> Iterator[Compared]:
     built: list[Headed] = []
     for seed, run in enumerate(runs):
         print(f"== {run.name}", flush=True)
-        options = [*arm.options, *(("--later", arm.later) if arguments.iterations > 1 and not arm.once else ())]
+        options = arm.options(arguments.iterations)
         if not arguments.kept.knows(run.name):
             if arguments.suffix and not run.exists():
                 raise SystemExit(f"{run}: is not there, and --answers trains nothing; run the same without it first")

@@ -12,17 +12,17 @@ from quality_calls import POOL, answer, call
 from udr.data import open_collection
 from udr.models import fingerprint, locate
 from udr.store import open_version, read_weights
-from udr_training.config import RunConfig, with_settings
+from udr_training.config import RunConfig, settings_of, with_settings
 from udr_training.evaluation.retrievers import BUILT_IN, index_of, model_of, source_of
 from udr_training.run_folder import RunFolder
 
 
 @dataclass(frozen=True)
 class Arm:
-    """Options of ``udr train``.
+    """Settings of ``udr train``.
 
     Attributes:
-        options: of all iterations.
+        settings: of all iterations, as ``--set`` takes them.
         later: what later iterations ask.
         own: whether the pairs of the first iteration are the arm's own.
         once: whether it has one iteration, however many others have.
@@ -30,27 +30,31 @@ class Arm:
         weighed: whether its index gets weights of hybrid searches, for the tasks without labels.
     """
 
-    options: tuple[str, ...] = ()
+    settings: tuple[str, ...] = ()
     later: str = "same"
     own: bool = False
     once: bool = False
     bare: bool = False
     weighed: bool = False
 
+    def options(self, iterations: int) -> list[str]:
+        """Return the settings of a comparison with so many iterations."""
+        return [*self.settings, *([f"candidates.later={self.later}"] if iterations > 1 and not self.once else [])]
+
 
 ARMS = {
     "udr": Arm(),
-    "full": Arm(("--label-aware", "--extrapolate", "labels"), weighed=True),
-    "label-aware": Arm(("--label-aware",)),
-    "kl": Arm(("--loss", "kl")),
-    "reward": Arm(("--loss", "kl", "--extrapolate", "reward")),
+    "full": Arm(("train.label_aware=true", "train.extrapolate=labels"), weighed=True),
+    "label-aware": Arm(("train.label_aware=true",)),
+    "kl": Arm(("train.loss=kl",)),
+    "reward": Arm(("train.loss=kl", "train.extrapolate=reward")),
     "new": Arm(later="new"),
     "allocated": Arm(later="allocated"),
-    "centred": Arm(("--centre-scores",)),
-    "shared": Arm(("--shared", "16"), own=True),
-    "shared-centred": Arm(("--shared", "16", "--centre-scores"), own=True),
+    "centred": Arm(("train.centre_scores=true",)),
+    "shared": Arm(("candidates.shared=16",), own=True),
+    "shared-centred": Arm(("candidates.shared=16", "train.centre_scores=true"), own=True),
     "first": Arm(once=True),
-    "epr": Arm(("--loss", "epr"), once=True),
+    "epr": Arm(("train.loss=epr",), once=True),
     "without-instruction": Arm(once=True, bare=True),
 }
 MAIN, SAME_AT_FIRST = ("udr", "full"), ("new", "allocated", "first")
@@ -59,7 +63,7 @@ MAIN, SAME_AT_FIRST = ("udr", "full"), ("new", "allocated", "first")
 
 def run_arm(arguments: argparse.Namespace, arm: Arm, run: Path, seed: int) -> None:
     """Train an arm with one seed, or what is left of it."""
-    options = (*arm.options, *(("--set", f"train.seed={seed}") if seed else ()))
+    options = [*arm.options(arguments.iterations), *([f"train.seed={seed}"] if seed else [])]
     if arm.once or arguments.iterations == 1:
         _train(arguments, run, 1, *options, bare=arm.bare)
         return
@@ -67,11 +71,10 @@ def run_arm(arguments: argparse.Namespace, arm: Arm, run: Path, seed: int) -> No
         first, part = arguments.out / "first-0", run.with_name(f"{run.name}.part")
         _train(arguments, first, 1)
         shutil.rmtree(part, ignore_errors=True)
-        changed = {"train.iterations": 2, "train.seed": seed, "candidates.later": arm.later}
-        _claim(first, part, changed | _settings(arm))
+        _claim(first, part, {"train.iterations": 2, **settings_of(options)})
         shutil.copytree(first / "iteration-0", part / "iteration-0")
         part.rename(run)
-    _train(arguments, run, 2, *options, "--later", arm.later)
+    _train(arguments, run, 2, *options)
 
 
 def _claim(first: Path, run: Path, settings: Mapping[str, object]) -> None:
@@ -80,19 +83,7 @@ def _claim(first: Path, run: Path, settings: Mapping[str, object]) -> None:
     RunFolder(run).claim(with_settings(folder.config(RunConfig), settings), folder.sources, folder.paths)
 
 
-def _settings(arm: Arm) -> dict[str, object]:
-    """Return what an arm's options set, by dotted name: all are of the training, and a flag has no value."""
-    settings: dict[str, object] = {}
-    for part in arm.options:
-        if part.startswith("--"):
-            name = f"train.{part[2:].replace('-', '_')}"
-            settings[name] = True
-        else:
-            settings[name] = part
-    return settings
-
-
-def _train(arguments: argparse.Namespace, run: Path, iterations: int, *more: str, bare: bool = False) -> None:
+def _train(arguments: argparse.Namespace, run: Path, iterations: int, *settings: str, bare: bool = False) -> None:
     call(
         *("train", arguments.tasks, "--tasks", arguments.names, "--preset", arguments.preset, "--out", run),
         *("--queries", arguments.queries, "--candidates", arguments.candidates, "--iterations", iterations),
@@ -105,9 +96,8 @@ def _train(arguments: argparse.Namespace, run: Path, iterations: int, *more: str
             "--feedback",
             arguments.feedback or arguments.out / "feedback.sqlite",
         ),
-        *(argument for setting in arguments.set for argument in ("--set", setting)),
-        # An arm's own seed comes last, so that it counts.
-        *more,
+        # An arm's own settings come last, so that its seed counts.
+        *(argument for setting in (*arguments.set, *settings) for argument in ("--set", setting)),
         bare=bare,
     )
 

@@ -109,7 +109,7 @@ def test_arms_share_the_feedback_and_resume_one_by_one(
     # The whole method is its index, with two seeds; its encoder alone is one more ablation.
     assert [rows[name]["seeds"] for name in ("full + head", "full", "centred")] == [2, 1, 1]
     assert set(rows["full + head"]["values"]) == {"labels", "all", "colours", "reviews"}
-    assert set(rows["full"]["values"]) == set(rows["centred"]["values"]) == {"labels", "all", "reviews"}
+    assert set(rows["full"]["values"]) == set(rows["centred"]["values"]) == {"labels", "reviews"}
     assert (tmp_path / "indexes" / "full-1").exists()
     assert any(tmp_path.glob("indexes/full-1/versions/*/search.json"))
     for name in ("encoder", "hybrid", "udr"):
@@ -158,9 +158,9 @@ def test_arms_share_the_feedback_and_resume_one_by_one(
     assert apart["gains"]["udr"]["reviews"] == rows["full + head"]["gains"]["udr"]["reviews"]
     # Figures of an arm that has changed since are not its own.
     kept = tmp_path / "kept.json"
-    kept.write_text(kept.read_text("utf-8").replace('"--centre-scores"', '"--centre"'), "utf-8")
+    kept.write_text(kept.read_text("utf-8").replace("train.centre_scores=true", "train.centred=1"), "utf-8")
     with pytest.raises(
-        SystemExit, match=r"centred-0 was trained with \['--centre', .*, not \['--centre-scores', .*; give"
+        SystemExit, match=r"centred-0 was trained with \['train.centred=1', .*, not \['train.centre_sco"
     ):
         arms.main([*given, "--arms", "udr,full,centred", "--kept", str(kept)])
 
