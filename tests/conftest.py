@@ -1,12 +1,15 @@
 """Fixtures for the tests of several packages."""
 
 import gc
+import importlib
 import logging
 import os
 import shutil
+import sys
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 from hypothesis import settings
@@ -24,6 +27,18 @@ os.environ["SSL_CERT_FILE"] = str(Path(__file__).parent / "fixtures/tls/first.pe
 # A time limit per example fails on a busy machine.
 settings.register_profile("udr", deadline=None)
 settings.load_profile("udr")
+
+
+@pytest.fixture
+def load_benchmark(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], ModuleType]]:
+    """Imports a file of ``benchmarks`` or ``benchmarks/gpu`` as if it were run; all are forgotten after the test."""
+    folder = Path(__file__).resolve().parents[1] / "benchmarks"
+    for each in (folder, folder / "gpu"):
+        monkeypatch.syspath_prepend(str(each))
+    yield importlib.import_module
+    for name, module in list(sys.modules.items()):
+        if folder in Path(getattr(module, "__file__", None) or "/").parents:
+            del sys.modules[name]
 
 
 @pytest.fixture(scope="session")

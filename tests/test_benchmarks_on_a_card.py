@@ -1,11 +1,9 @@
 """The parts of ``benchmarks/gpu`` refuse without a card, and run on tiny sizes on the CPU."""
 
-import importlib
 import json
 import os
 import select
-import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -16,28 +14,15 @@ import torch
 from tests.tiny_models import save_encoder, save_lm
 from udr.search import Mask, ProposerAmong, Vectors, proposer_among
 
-BENCHMARKS = Path(__file__).resolve().parents[1] / "benchmarks"
 PARTS = ("tests", "search", "feedback", "training", "serving")
 
 
 @pytest.fixture
-def load(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], ModuleType]]:
-    """Imports a file of the folder, as if it were run."""
-    before = set(sys.modules)
-    for folder in (BENCHMARKS, BENCHMARKS / "gpu"):
-        monkeypatch.syspath_prepend(str(folder))
-    yield importlib.import_module
-    for name in set(sys.modules) - before:
-        if BENCHMARKS in Path(getattr(sys.modules[name], "__file__", None) or "/").parents:
-            del sys.modules[name]
-
-
-@pytest.fixture
-def run(load: Callable[[str], ModuleType], tmp_path: Path) -> Callable[..., Any]:
+def run(load_benchmark: Callable[[str], ModuleType], tmp_path: Path) -> Callable[..., Any]:
     """Runs a part on the CPU with tiny sizes, and returns its result."""
 
     def on_cpu(name: str, *options: str) -> Any:
-        load(f"card_{name}").main(["--out", str(tmp_path / "out"), "--device", "cpu", "--quick", *options])
+        load_benchmark(f"card_{name}").main(["--out", str(tmp_path / "out"), "--device", "cpu", "--quick", *options])
         return json.loads((tmp_path / "out" / "quick" / f"{name}.json").read_text("utf-8"))
 
     return on_cpu
@@ -45,23 +30,25 @@ def run(load: Callable[[str], ModuleType], tmp_path: Path) -> Callable[..., Any]
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a card")
 @pytest.mark.parametrize("name", [*(f"card_{part}" for part in PARTS), "run"])
-def test_without_a_card_nothing_is_measured(load: Callable[[str], ModuleType], tmp_path: Path, name: str) -> None:
+def test_without_a_card_nothing_is_measured(
+    load_benchmark: Callable[[str], ModuleType], tmp_path: Path, name: str
+) -> None:
     with pytest.raises(SystemExit, match=r"needs a CUDA card for --device cuda, but torch .* nothing was measured"):
-        load(name).main(["--out", str(tmp_path / "out")])
+        load_benchmark(name).main(["--out", str(tmp_path / "out")])
     assert not (tmp_path / "out").exists()
 
 
-def test_all_parts_end_within_25_minutes(load: Callable[[str], ModuleType]) -> None:
-    minutes = load("run").MINUTES
+def test_all_parts_end_within_25_minutes(load_benchmark: Callable[[str], ModuleType]) -> None:
+    minutes = load_benchmark("run").MINUTES
     assert tuple(minutes) == PARTS and sum(minutes.values()) <= 25
     with pytest.raises(SystemExit, match="no part 'bench'; the parts are tests, search, feedback, training, serving"):
-        load("run").main(["--out", "out", "--parts", "bench"])
+        load_benchmark("run").main(["--out", "out", "--parts", "bench"])
 
 
 def test_what_a_part_has_started_ends_with_it(
-    load: Callable[[str], ModuleType], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    load_benchmark: Callable[[str], ModuleType], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    module, pipe = load("run"), tmp_path / "pipe"
+    module, pipe = load_benchmark("run"), tmp_path / "pipe"
     monkeypatch.setattr(module, "__file__", str(tmp_path / "run.py"))
     monkeypatch.setattr(module, "MINUTES", {"tests": 3 / 60, "search": 1})
     started = f"import subprocess, sys, time; pipe = open({str(pipe)!r}, 'w', 1); print(sys.argv[0][-9:], file=pipe)\n"
@@ -81,10 +68,12 @@ def _killed() -> object:
     raise KeyboardInterrupt
 
 
-def test_what_is_measured_is_kept_if_another_figure_fails(load: Callable[[str], ModuleType], tmp_path: Path) -> None:
+def test_what_is_measured_is_kept_if_another_figure_fails(
+    load_benchmark: Callable[[str], ModuleType], tmp_path: Path
+) -> None:
     def run(*works: Callable[[], object]) -> Any:
         figures = zip(("first", "second", "third"), works, strict=True)
-        load("card").part("made_up", None, lambda _: figures, ["--out", str(tmp_path), "--device", "cpu"])
+        load_benchmark("card").part("made_up", None, lambda _: figures, ["--out", str(tmp_path), "--device", "cpu"])
 
     result, begun = tmp_path / "whole" / "made_up.json", tmp_path / "whole" / "made_up.begun.json"
     with pytest.raises(
@@ -112,7 +101,7 @@ def test_search_compares_ids_and_rates(run: Callable[..., Any], capsys: pytest.C
 
 
 def test_filtered_search_on_the_cpu_is_udr_s(
-    run: Callable[..., Any], load: Callable[[str], ModuleType], monkeypatch: pytest.MonkeyPatch
+    run: Callable[..., Any], load_benchmark: Callable[[str], ModuleType], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     searched: list[float] = []
 
@@ -127,7 +116,7 @@ def test_filtered_search_on_the_cpu_is_udr_s(
 
         return propose, scanned
 
-    monkeypatch.setattr(load("card_search"), "proposer_among", recorded)
+    monkeypatch.setattr(load_benchmark("card_search"), "proposer_among", recorded)
     assert run("search")["lists"]["of 0.5"]["equal_ids"] == 1
     # Fewer rows are compared one by one.
     assert searched and all(0.4 < share < 0.6 for share in searched)
@@ -157,9 +146,9 @@ def test_serving_gives_the_answers_of_a_retriever(run: Callable[..., Any]) -> No
 
 
 def test_there_is_a_result_only_if_all_marked_tests_passed(
-    load: Callable[[str], ModuleType], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    load_benchmark: Callable[[str], ModuleType], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    part, given = load("card_tests"), ["--out", str(tmp_path / "out"), "--device", "cpu"]
+    part, given = load_benchmark("card_tests"), ["--out", str(tmp_path / "out"), "--device", "cpu"]
     monkeypatch.setattr(part, "REPOSITORY", tmp_path)
     monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")
     folder, result = tmp_path / "tests", tmp_path / "out" / "whole" / "tests.json"

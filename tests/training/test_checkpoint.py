@@ -1,10 +1,8 @@
 """The making of the released checkpoint, ``benchmarks/checkpoint.py``, with tiny models; and what it refuses."""
 
-import importlib
 import json
 import shutil
-import sys
-from collections.abc import Iterator
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 
@@ -47,13 +45,11 @@ list_length = 4
 
 
 @pytest.fixture
-def checkpoint(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[ModuleType]:
-    monkeypatch.syspath_prepend(str(BENCHMARKS))
+def checkpoint(
+    load_benchmark: Callable[[str], ModuleType], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> ModuleType:
     monkeypatch.setenv("UDR_CACHE", str(tmp_path / "cache"))
-    yield importlib.import_module("checkpoint")
-    for name, module in list(sys.modules.items()):
-        if BENCHMARKS in Path(getattr(module, "__file__", None) or "/").parents:
-            del sys.modules[name]
+    return load_benchmark("checkpoint")
 
 
 @pytest.fixture

@@ -4,7 +4,7 @@ import argparse
 import importlib
 import json
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import ModuleType
 
@@ -20,14 +20,8 @@ BENCHMARKS = Path(__file__).resolve().parents[2] / "benchmarks"
 
 
 @pytest.fixture
-def arms(monkeypatch: pytest.MonkeyPatch) -> Iterator[ModuleType]:
-    monkeypatch.syspath_prepend(str(BENCHMARKS))
-    module = importlib.import_module("quality")
-    yield module
-    for name in [
-        name for name, each in sys.modules.items() if BENCHMARKS in Path(getattr(each, "__file__", None) or "/").parents
-    ]:
-        del sys.modules[name]
+def arms(load_benchmark: Callable[[str], ModuleType]) -> ModuleType:
+    return load_benchmark("quality")
 
 
 @pytest.fixture
@@ -212,6 +206,14 @@ def test_figures_of_other_rows_or_of_another_training_are_refused(
     kept = arms.Kept(file, tmp_path.resolve(), {"rows": 3})
     kept.claim(theirs)
     kept.claim_retriever(run, {"model": "b"})
+
+
+def test_a_run_of_another_folder_is_not_asked_again(
+    arms: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    kept = arms.Kept(None, tmp_path, {})
+    arms.evaluate(argparse.Namespace(kept=kept, out=tmp_path), [f"{tmp_path}/udr-0"], ["trec", "snli"])
+    assert capsys.readouterr().out == "udr-0 is not in this folder, and has no figures of trec, snli\n"
 
 
 def test_comparisons_side_by_side_keep_the_figures_of_both(arms: ModuleType, tmp_path: Path) -> None:
