@@ -14,6 +14,7 @@ import pytest
 from tests.tiny_models import save_encoder, save_lm, tiny_lm
 from tests.training.conftest import changed_copy
 from udr.data import open_collection, pool_digest, rows_digest, sample
+from udr.types import Json
 from udr_training.evaluation import Answer, AnswerStore, Cell, Estimate
 
 BENCHMARKS = Path(__file__).resolve().parents[2] / "benchmarks"
@@ -28,11 +29,11 @@ def arms(load_benchmark: Callable[[str], ModuleType]) -> ModuleType:
 def answered(tasks: Path, tmp_path: Path) -> Callable[..., Path]:
     """Writes an evaluation: a retriever's answers to three test rows of reviews."""
 
-    def write(name: str, texts: Sequence[str], **made_from: object) -> Path:
+    def write(name: str, texts: Sequence[str], **made_from: Json) -> Path:
         folder = open_collection(tasks, ["reviews"]).tasks["reviews"]
         queries, shown = sample(folder.rows("test"), 3, 0), [row.id for row in folder.rows("train")[:4]]
         rows = {"test_rows": rows_digest(queries), "pool_rows": pool_digest(folder.pool(800, 0))}
-        facts = {"limit": 3, "seed": 0, "retriever": {"model": name}, **rows}
+        facts: dict[str, Json] = {"limit": 3, "seed": 0, "retriever": {"model": name}, **rows}
         answers = [Answer(row.id, tuple(shown), text) for row, text in zip(queries, texts, strict=False)]
         AnswerStore(tmp_path / "evaluation").write(Cell("reviews", name, 4, {**facts, **made_from}), answers)
         return tmp_path / "evaluation"
@@ -250,6 +251,28 @@ def test_whole_answers_to_the_same_rows_and_by_the_same_settings_are_compared(
     answered("bm25", ["none"] * 3, test_rows="others")
     with pytest.raises(SystemExit, match=r"not to this task's test rows; are they of another collection\?"):
         answers.estimate_of(folder, *answers.of_task(evaluation, folder, ["bm25"]))
+
+
+def test_labels_that_prompts_show_are_counted(
+    load_benchmark: Callable[[str], ModuleType],
+    tasks: Path,
+    answered: Callable[..., Path],
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    collection = open_collection(tasks, ["reviews"])
+    gold = [row.target for row in sample(collection.tasks["reviews"].rows("test"), 3, 0)]
+    answered("random", gold)
+    evaluation = answered("bm25", ["bad"] * 3)
+    load_benchmark("labels")._shown(collection, evaluation)
+    bad = gold.count("bad") / 3
+    # The four shown are good and bad in turn, the last one bad; at random, none is the nearest.
+    lines = capsys.readouterr().out.splitlines()[2:]
+    assert lines == [f"| reviews | bm25 | 0.50 | {bad:.2f} | 1.00 |", "| reviews | random | 0.50 | 1.00 |  |"]
+    following = load_benchmark("following")
+    pooled = following._answers(collection.tasks["reviews"], evaluation, [])
+    assert [each.text for each in pooled] == ["bad"] * 3
+    following._by_place({"reviews": pooled})
+    assert capsys.readouterr().out.splitlines()[-1].endswith("| 0.00 | 1.00 | 0.00 | 1.00 |")
 
 
 def test_arms_and_tasks_that_there_are_not_are_refused(arms: ModuleType, tmp_path: Path) -> None:
