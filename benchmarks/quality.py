@@ -18,11 +18,11 @@ what is there is not run again. ``--kept FILE`` holds the figures alone: with it
 folder, and runs only what the file lacks, but trains no run again whose figures it has; figures of other settings, rows
 or trainings are refused.
 
-Writes FOLDER/arms.json and prints Markdown: for each arm what ``quality_table.py`` lists, and for each trained arm its
-gains over what ``quality_gains.py`` lists, over tasks with labels, over all tasks, and for each task. Tasks
-``--beside`` them are trained on and evaluated like the others, but count in no mean; those ``--unseen`` are not trained
-on, and have a mean of their own. ``--also random oracle`` adds demonstrations at random, and the candidates that the
-language model scores best, which show the headroom.
+Writes FOLDER/arms.json, which has the intervals of values, too, and prints Markdown: for each arm what
+``quality_table.py`` lists, and for each trained arm its gains over what ``quality_gains.py`` lists, over tasks with
+labels, over all tasks, and for each task. Tasks ``--beside`` them are trained on and evaluated like the others, but
+count in no mean; those ``--unseen`` are not trained on, and have a mean of their own. ``--also random oracle`` adds
+demonstrations at random, and the candidates that the language model scores best, which show the headroom.
 
 ``--answers LM``, added to the command of a comparison that is done, shows the transfer to another language model: all
 that is there answers by that one, in files of its own, and nothing is trained.

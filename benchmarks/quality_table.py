@@ -106,14 +106,12 @@ def _row(
     # An arm that was evaluated on some of the tasks has no mean over all, but gains over those.
     own = {group: [task for task in tasks if all(task in values for values in side)] for group, tasks in groups.items()}
     own = {group: tasks for group, tasks in own.items() if tasks}
+    means = {group: mean_over(side, tasks, len(side)) for group, tasks in own.items() if tasks == groups[group]}
     row: dict[str, Any] = {
         "arm": each.title,
         "seeds": len(each.runs),
-        "values": {
-            group: round(mean_over(side, tasks, len(side)).value, 1)
-            for group, tasks in own.items()
-            if tasks == groups[group]
-        },
+        "values": {group: round(mean.value, 1) for group, mean in means.items()},
+        "intervals": {group: [round(end, 1) for end in mean.interval] for group, mean in means.items()},
         "by_seed": [round(mean_over([values], own.get("all", list(side[0])), 1).value, 2) for values in side],
         "gains": references.gains(side, own) if each.runs else {},
     }
