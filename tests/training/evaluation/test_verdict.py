@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from udr.data import open_collection
+from udr.models import BASE_ENCODER
 from udr_training.config import RunConfig
 from udr_training.evaluation import Estimate, Evaluation, Outcome, TaskResult, Verdict, judge_gain, prove, verdict
 
@@ -53,6 +54,16 @@ def test_a_run_that_starts_from_another_runs_encoder_is_judged_itself(
     result = verdict(evaluation)
     assert (result.retriever, result.over) == (str(new), evaluation.best_untrained[0])
     assert str(new) not in evaluation.best_untrained
+
+
+def test_a_training_of_the_base_is_compared_with_the_encoder_of_new_indexes(
+    tasks: Path, trained_run: Path, run_config: RunConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run, default = Path(shutil.copytree(trained_run, tmp_path / "run")), str(trained_run / "model")
+    monkeypatch.setattr("udr_training.evaluation.after_training.DEFAULT_ENCODER", default)
+    config = replace(run_config, train=replace(run_config.train, model=BASE_ENCODER))
+    evaluation = prove(run, open_collection(tasks, ("reviews",)), config, 2, lambda _: None)
+    assert evaluation is not None and set(evaluation.labels) == {"random", "bm25", default, str(run)}
 
 
 def test_a_loss_and_a_small_gain_do_not_pay() -> None:

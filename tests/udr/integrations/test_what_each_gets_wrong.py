@@ -28,14 +28,14 @@ from benchmarks.example_selectors import (
     shows_itself,
     table,
 )
-from udr.models import DEFAULT_ENCODER, TokenCounter, load_tokenizer
+from udr.models import BASE_ENCODER, TokenCounter, load_tokenizer
 
 DOCS = " ".join((Path(__file__).parents[3] / "docs" / "integrations.md").read_text("utf-8").split())
 
 
 @pytest.fixture(scope="module")
 def tokenizer() -> TokenCounter:
-    return load_tokenizer(DEFAULT_ENCODER)
+    return load_tokenizer(BASE_ENCODER)
 
 
 @pytest.fixture(scope="module")

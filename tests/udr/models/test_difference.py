@@ -10,10 +10,11 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
+import udr
 from tests.tiny_models import save_encoder
 from udr.data import ENCODER_WORDING
 from udr.errors import ModelError
-from udr.models import SentenceEncoder, fingerprint, hub, locate
+from udr.models import BASE_ENCODER, DEFAULT_ENCODER, SentenceEncoder, fingerprint, hub, locate
 
 RANK, TEXTS = 2, ["a river", "the long road to the mill", "x"]
 write = partial(
@@ -118,6 +119,17 @@ def test_a_package_may_carry_one(base: Path, tmp_path: Path, monkeypatch: pytest
     write(package / "model" / "checkpoint", str(base), trained(base, tmp_path / "trained"), weight=1.0)
     monkeypatch.syspath_prepend(str(tmp_path / "site"))
     assert SentenceEncoder.load("package:carries_a_difference").path.is_relative_to(tmp_path / "cache" / "merged")
+
+
+def test_the_released_checkpoint_is_a_small_difference_to_the_installed_base(tmp_path: Path) -> None:
+    folder = Path(udr.__file__).parent / "models" / "hub" / "checkpoint"
+    keys = json.loads((folder / "difference.json").read_bytes())
+    assert (keys["base"], keys["encoder_wording"]) == (BASE_ENCODER, ENCODER_WORDING)
+    assert keys["base_fingerprint"] == fingerprint(locate(BASE_ENCODER))
+    assert sum(path.stat().st_size for path in folder.iterdir()) <= hub.MOST_BYTES
+    # Merging it takes seconds, which tests/test_embedded_models.py spends.
+    (merged := tmp_path / "cache" / "merged" / fingerprint(folder)).mkdir(parents=True)
+    assert locate(DEFAULT_ENCODER) == merged
 
 
 @pytest.mark.parametrize(

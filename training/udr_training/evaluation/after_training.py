@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from udr.data import Collection, TaskFolder
-from udr.models import RunnerOptions
+from udr.models import BASE_ENCODER, DEFAULT_ENCODER, RunnerOptions
 from udr_training.answering import is_remote
 from udr_training.config import RunConfig
 from udr_training.evaluation.config import FOLDER, EvaluationConfig
@@ -30,8 +30,12 @@ def tested(collection: Collection) -> dict[str, TaskFolder]:
 
 
 def untrained(config: RunConfig) -> tuple[str, ...]:
-    """Return the names of the retrievers that a run's is compared with."""
-    return RANDOM, BM25, config.train.model
+    """Return the names of the retrievers that a run's is compared with.
+
+    The last is the encoder that the run starts from, or if that is the base, the one of an index without a run.
+    """
+    model = config.train.model
+    return RANDOM, BM25, DEFAULT_ENCODER if model == BASE_ENCODER else model
 
 
 def prove(
@@ -43,7 +47,7 @@ def prove(
     progress: OnProgress = lambda *_: None,
     runner: RunnerOptions = RunnerOptions(),  # noqa: B008
 ) -> Evaluation | None:
-    """Compare a finished run's retriever with random, BM25 and the encoder it started from; write the report.
+    """Compare a finished run's retriever with those that are ``untrained``; write the report.
 
     Gains are relative to the best of those three by their mean. Existing answers are reused.
 

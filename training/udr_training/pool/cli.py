@@ -84,7 +84,7 @@ def score(
 ) -> None:
     """Score every row of a task's pool; only coherence and criteria ask a language model. The pool stays as it is."""
     # Imported here, so that `udr --help` stays light.
-    from udr.models import DEFAULT_ENCODER, SentenceEncoder, TextLM
+    from udr.models import BASE_ENCODER, SentenceEncoder, TextLM
     from udr_training.answering import PaidAnswers, ServerLM
     from udr_training.feedback import check_lm
     from udr_training.pool.criteria import CriteriaJudge, random_pairs, read_criteria
@@ -119,7 +119,7 @@ def score(
 
         return CausalLM.load(reader, device or "cpu")
 
-    encoder = cache(partial(SentenceEncoder.load, model or DEFAULT_ENCODER, device))
+    encoder = cache(partial(SentenceEncoder.load, model or BASE_ENCODER, device))
     with PaidAnswers(answers_file(out)) as paid:
         judge = None
         if criteria_file is not None and lm is not None:

