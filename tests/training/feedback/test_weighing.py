@@ -68,7 +68,13 @@ def test_few_queries_say_that_they_tell_no_weight(
 
 
 def test_an_encoder_that_may_have_learned_from_the_queries_is_told(
-    trained_run: Path, index: Path, tasks: Path, encoder_folder: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    trained_run: Path,
+    index: Path,
+    tasks: Path,
+    encoder_folder: Path,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """A run that only scored holds nothing out, so the encoder of the index has learned from most of its queries."""
     before = BuildConfig(tasks=tasks, out=tmp_path / "before", model=str(encoder_folder), export=False)
@@ -84,6 +90,10 @@ def test_an_encoder_that_may_have_learned_from_the_queries_is_told(
     weigh(scores, index)
     assert f"encoder, {str(trained_run / 'model')!r}, has not learned from the queries of {scores}" in caplog.text
     assert "if it was trained on these tasks, name the run that trained it, or" in caplog.text
+    caplog.clear()
+    monkeypatch.setitem(weigh.__globals__, "DEFAULT_ENCODER", str(trained_run / "model"))
+    weigh(scores, index)
+    assert "learned" not in caplog.text
 
 
 def test_weights_follow_the_held_out_scores_and_are_kept(udr: Udr, tasks: Path, trained_run: Path, index: Path) -> None:

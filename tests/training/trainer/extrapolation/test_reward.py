@@ -27,7 +27,8 @@ HELPS = "ab"
 def pool() -> Pool:
     """A generation task, which has no labels."""
     rows = [
-        Row(id=f"r{n:02}", input={"w": f"{WORDS[n * 5 % 7]} {WORDS[n * 3 % 5]}"}, target=WORDS[n % 3])
+        Row(id=f"r{n:02}", input={"w": f"{WORDS[n * 5 % 7]} {WORDS[n * 3 % 5]} {n // 35}"}, target=WORDS[n % 3])
+        # No two are copies of each other.
         for n in range(50)
     ]
     task = Task(

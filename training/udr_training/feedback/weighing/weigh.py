@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from udr.errors import ConfigError, UnknownTaskError
+from udr.models import BASE_ENCODER, DEFAULT_ENCODER
 from udr.retrieval import Retriever
 from udr.store import IndexVersion, Partition, locked_current, open_version, read_weights, write_weights
 from udr_training.feedback.weighing.candidates import learned, ndcg_values, watched
@@ -80,7 +81,7 @@ def weigh(
     Without a question, the queries are those that training held out, and the weights order their scored candidates; of
     a run that trained nothing, all. Tasks that the run lacks keep the weight that they have, and so do tasks with a
     label head: it ranks their searches, but has seen the labels of the queries, which are rows of the pool. If the
-    index has another encoder than the run's, which may have learned from the queries, a warning says so.
+    index has another encoder than the run's or udr's own, which may have learned from the queries, a warning says so.
 
     Args:
         run: the run directory; that of the training, if the index has a trained encoder.
@@ -111,11 +112,13 @@ def weigh(
             raise ConfigError(f"{run}: training held out no scored query of the task {name!r}; it did of {rest}")
         raise UnknownTaskError(f"no task {name!r} is in both {run} and {index}; they share {rest}")
     names = _weighable(version, index, [name for name in shared if tasks is None or name in tasks])
-    if version.manifest.encoder.fingerprint not in folder.encoders:
+    encoder = version.manifest.encoder
+    # Those that come with udr have learned from no user's queries.
+    if encoder.name not in (BASE_ENCODER, DEFAULT_ENCODER) and encoder.fingerprint not in folder.encoders:
         _LOG.warning(
             "%s: nothing tells that its encoder, %r, has not learned from the queries of %s; if it was trained on "
             "these tasks, name the run that trained it, or the encoder counts too much",
-            *(index, version.manifest.encoder.name, run),
+            *(index, encoder.name, run),
         )
     with Retriever.of_version(version) as retriever:
         if question is None:
