@@ -1,6 +1,7 @@
 """The page: valid, self-contained, readable without colour, for one task as for many; and the charts' coordinates."""
 
 import re
+from functools import cache
 from html.parser import HTMLParser
 
 import numpy as np
@@ -10,6 +11,7 @@ from tests.training.evaluation.report.invented import NAMES, RUN, invented, inve
 from udr_training.evaluation import Estimate, report
 
 VOID = {"meta", "link", "wbr"}
+KINDS = ("full", "one", "many")
 
 
 class Reader(HTMLParser):
@@ -39,22 +41,24 @@ class Reader(HTMLParser):
         return [own for name, own in self.elements if name == tag and attributes.items() <= own.items()]
 
 
-FULL = report.page(invented(), [invented_history(), invented_history("another-run", 1)], invented_map())
-ONE = report.page(
-    invented({"topic": ("trec",)}, ("random", RUN), (4,), "random"),
-    [report.History("my-first-run", problem="its training wrote no metrics.jsonl")],
-    report.LabelMap(problem="no run was compared"),
-)
-MANY = report.page(
-    invented({f"family_{f}": [f"task_{f}_{t}" for t in range(7)] for f in range(7)}, NAMES, (4,)),
-    [],
-    invented_map(20),
-)
+@cache
+def page_of(kind: str) -> str:
+    """A page: ``full``, of ``one`` task, or of ``many``. Made where it is needed: it takes a second."""
+    if kind == "full":
+        return report.page(invented(), [invented_history(), invented_history("another-run", 1)], invented_map())
+    if kind == "one":
+        return report.page(
+            invented({"topic": ("trec",)}, ("random", RUN), (4,), "random"),
+            [report.History("my-first-run", problem="its training wrote no metrics.jsonl")],
+            report.LabelMap(problem="no run was compared"),
+        )
+    tasks = {f"family_{f}": [f"task_{f}_{t}" for t in range(7)] for f in range(7)}
+    return report.page(invented(tasks, NAMES, (4,)), [], invented_map(20))
 
 
-@pytest.mark.parametrize("text", [FULL, ONE, MANY], ids=["full", "one task", "49 tasks"])
-def test_a_page_is_valid_and_loads_nothing(text: str) -> None:
-    read = Reader(text)
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_page_is_valid_and_loads_nothing(kind: str) -> None:
+    read = Reader(text := page_of(kind))
     assert text.startswith("<!DOCTYPE html>") and len(read.all("h1")) == 1
     assert not read.all("script") and "@import" not in text and "url(" not in text
     links = [value for _, own in read.elements for name, value in own.items() if name in ("src", "href")]
@@ -68,16 +72,16 @@ def test_a_page_is_valid_and_loads_nothing(text: str) -> None:
 
 
 def test_a_page_has_two_themes_and_every_chart_a_title() -> None:
-    read = Reader(FULL)
-    assert "@media (prefers-color-scheme: dark)" in FULL and "color-scheme: light dark" in FULL
-    described = FULL.count('role="img"')
-    assert described > 100 and len(re.findall(r'role="img"[^>]*><title>', FULL)) == described
+    read = Reader(text := page_of("full"))
+    assert "@media (prefers-color-scheme: dark)" in text and "color-scheme: light dark" in text
+    described = text.count('role="img"')
+    assert described > 100 and len(re.findall(r'role="img"[^>]*><title>', text)) == described
     drawings = [own for tag, own in read.elements if tag == "svg"]
     assert all(own.get("role") == "img" or own.get("aria-hidden") == "true" for own in drawings)
 
 
 def test_sections_without_content_are_omitted_or_give_a_reason() -> None:
-    full, one, many = (" ".join(Reader(text).texts).replace("_ ", "_") for text in (FULL, ONE, MANY))
+    full, one, many = (" ".join(Reader(text).texts).replace("_ ", "_") for text in map(page_of, KINDS))
     sections = ["Means by family", "How many demonstrations", "Gain over bm25 by task", "Values by task"]
     sections += ["Learning curve", "NDCG by iteration", "A pool as the encoder sees it", "What was run"]
     for part in (
@@ -93,7 +97,7 @@ def test_sections_without_content_are_omitted_or_give_a_reason() -> None:
 
 
 def test_gains_are_ordered_after_all_tasks_and_families() -> None:
-    table = FULL[FULL.index("Gain over bm25") :].partition("</table>")[0]
+    table = page_of("full").partition("Gain over bm25")[2].partition("</table>")[0]
     rows = re.findall(r'<tr( class="[^"]*")?><th scope="row" class="name">(.*?)</th>.*?<b>(.*?)</b>', table)
     groups = [name for kind, name, _ in rows if kind]
     assert groups == ["all 12 tasks", "sentiment", "topic", "text_<wbr>to_<wbr>code", "commonsense"]
@@ -131,7 +135,7 @@ def test_the_axis_of_ndcg_ends_at_1(values: list[float]) -> None:
     ticks = report.Axis.over(values, end=1.0).ticks
     assert ticks[-1] == pytest.approx(1) and ticks[0] <= min(values)
     label = re.compile(r'<text x="36" y="[\d.]+" text-anchor="end">([\d.]+)</text>')
-    for figure in re.findall(r"<h4>NDCG by.*?</figure>", FULL, re.DOTALL):
+    for figure in re.findall(r"<h4>NDCG by.*?</figure>", page_of("full"), re.DOTALL):
         assert float(label.findall(figure)[-1]) == 1
 
 
@@ -157,7 +161,7 @@ def test_a_bar_ends_at_its_value_and_its_whisker_at_the_interval() -> None:
 
 
 def test_a_phone_labels_no_more_ticks_than_fit() -> None:
-    pages, hidden = (FULL, ONE, MANY), 0
+    pages, hidden = [page_of(kind) for kind in KINDS], 0
     for foot in re.findall(r'<td class="plot axis">.*?</td>', "".join(pages)):
         shown = re.findall(r'text-anchor="middle">(.*?)</text>', foot)
         assert len(shown) <= 5 and "0" in shown
@@ -206,7 +210,7 @@ def test_a_map_has_one_scale_and_its_rare_labels_share_the_last_mark() -> None:
     labels = [str(number) for number in range(12) for _ in range(20 - number)]
     looks = report.label_looks(labels)
     assert list(looks) == ["0", "1", "2", "3", "4", "5", "6", report.REST]
-    assert "all others" in MANY and "all others" not in FULL
+    assert "all others" in page_of("many") and "all others" not in page_of("full")
 
 
 def test_ndcg_by_iteration_starts_untrained_and_is_that_of_the_kept_model() -> None:
@@ -240,7 +244,7 @@ def test_colours_are_for_the_run() -> None:
 
 
 def test_the_headline_is_about_the_run() -> None:
-    read = Reader(FULL)
+    read = Reader(page_of("full"))
     evaluation = invented()
     name = evaluation.labels[evaluation.subject]
     assert "Does training pay?" in read.texts and "my-first-run" in name
