@@ -108,6 +108,13 @@ class Connection(HttpToolsProtocol, asyncio.BufferedProtocol):
             # The application reads the body, and has a time limit of its own.
             self._connections.wait(self)
 
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """The connection is open."""
+        super().connection_made(transport)
+        # Now, since a TLS connection that is lost has no socket any more.
+        socket: Socket = transport.get_extra_info("socket")
+        self._descriptor = socket.fileno()
+
     def connection_lost(self, exc: Exception | None) -> None:
         """The connection is closed."""
         self._connections.remove(self)
@@ -128,8 +135,7 @@ class Connection(HttpToolsProtocol, asyncio.BufferedProtocol):
         self._sends_much(self._refused or not self._complete)
 
     def _sends_much(self, much: bool) -> None:
-        socket: Socket = self.transport.get_extra_info("socket")
-        self._connections.selector.sends_much(socket.fileno(), much)
+        self._connections.selector.sends_much(self._descriptor, much)
 
     def data_received(self, data: bytes) -> None:
         """Parse what the client sent."""
