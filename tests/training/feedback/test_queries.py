@@ -63,6 +63,7 @@ def test_new_queries_are_no_copies_of_those_asked_before(folder: TaskFolder, see
     assert len(after) == len(set(after)) == 24 - 8 and not {*before} & {*after}
     assert task.unasked({row.id for row in task.queries}, 5) == rest[:5]
     assert task.unasked({row.id for row in task.queries}, 0) == ()
+    assert task.num_unasked({row.id for row in task.queries}) == len(rest)
 
 
 @pytest.mark.parametrize(("queries", "told"), [(0, "24 queries in place of 34 (29.4% fewer)"), (20, "")])

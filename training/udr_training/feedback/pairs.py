@@ -148,8 +148,16 @@ class TrainingTask:
             asked: ids of rows that were queries, of which, as of one another, the new ones are no copies.
             count: None for all.
         """
-        known = [row for row in self.pool.rows if row.id in asked]
-        return tuple(islice(distinct(self.pool.task, sample(self.pool.rows, None, self.config.seed), known), count))
+        rows = sample(self.pool.rows, None, self.config.seed)
+        return tuple(islice(distinct(self.pool.task, rows, self._rows(asked)), count))
+
+    def num_unasked(self, asked: Collection[str]) -> int:
+        """Return how many rows can be new queries; see ``unasked``."""
+        # Their order does not matter, so no pool is hashed and sorted to count them.
+        return sum(1 for _ in distinct(self.pool.task, self.pool.rows, self._rows(asked)))
+
+    def _rows(self, ids: Collection[str]) -> list[Row]:
+        return [row for row in self.pool.rows if row.id in ids]
 
     def propose(
         self, neighbours: Neighbours, queries: Sequence[Row] | None = None, count: int | None = None

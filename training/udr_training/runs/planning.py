@@ -115,7 +115,7 @@ def _possible(count: int, pool: Pool) -> int:
 
 def _num_left(task: TrainingTask) -> int:
     """Return how many rows can become queries, beside those of the first iteration."""
-    return len(task.unasked({row.id for row in task.queries}))
+    return task.num_unasked({row.id for row in task.queries})
 
 
 def _with_later(
@@ -169,8 +169,9 @@ def _task_plan(
                 {(pair.query.id, pair.demonstration.id): pair_score(pair, known[key]) for pair, key in keyed}
             )
             agreement = label_agreement(split(task.pool, examples, config.train))
-    num_queries, train = len(task.queries), config.train
-    further = min(_num_left(task), num_further(train.num_learned(num_queries), train))
+    num_queries, train, further = len(task.queries), config.train, 0
+    if by_labels or train.extrapolate == "reward":
+        further = min(_num_left(task), num_further(train.num_learned(num_queries), train))
     return TaskPlan(
         task=task.pool.task.name,
         labels=labels,
@@ -180,6 +181,6 @@ def _task_plan(
         pairs=len(keyed),
         stored=stored,
         pairs_per_second=rate,
-        extrapolated=further if by_labels or train.extrapolate == "reward" else 0,
+        extrapolated=further,
         agreement=agreement,
     )

@@ -206,7 +206,7 @@ class Run:
     def _num_new(self, number: int) -> Mapping[str, int]:
         """Return how many new queries an iteration asks of each task."""
         asked = self.folder.candidates(number)
-        available = {name: len(task.unasked(asked[name].keys())) for name, task in self.tasks.items()}
+        available = {name: task.num_unasked(asked[name].keys()) for name, task in self.tasks.items()}
         wanted = {name: task.num_later for name, task in self.tasks.items()}
         kind, explained = self.config.candidates.later, dict[str, float | None]()
         if kind == "allocated":

@@ -17,6 +17,17 @@ from udr_training.trainer import TaskBatchSampler, TaskExamples, dataset, num_st
 from udr_training.trainer.extrapolation import extend, label_agreement, label_model, num_further
 
 
+def extended_by_labels(folder: Path, task: TaskExamples, ids: Sequence[str], config: TrainConfig) -> TaskExamples:
+    """Extend a task by its labels; all ``ids`` are candidates of a row, but its own."""
+    return extend(
+        folder / "reviews.json",
+        task,
+        lambda: label_model(task),
+        lambda rows: {row.id: tuple(id for id in ids if id != row.id) for row in rows},
+        config,
+    )
+
+
 @pytest.fixture
 def task(examples: Tasks) -> TaskExamples:
     """A task with labels, where each demonstration with the query's target scores above all others.
@@ -104,13 +115,7 @@ def test_a_perfect_order_of_a_few_held_out_pairs_is_chance(
 
     judged = replace(task, validation=tuple(map(few, task.validation[:num_queries])))
     ids = tuple(labels)
-    extended = extend(
-        tmp_path / "reviews.json",
-        judged,
-        lambda: label_model(judged),
-        lambda rows: {row.id: tuple(id for id in ids if id != row.id) for row in rows},
-        config,
-    )
+    extended = extended_by_labels(tmp_path, judged, ids, config)
     few_pairs = "fewer than 20 pairs of candidates, of 5 held-out queries, can judge labels; no row is added"
     told = "labels get 100.0% of the order of held-out scores right (20 pairs); 8 more rows become queries"
     assert bool(extended.extrapolated) == added == (label_agreement(judged) == 1)
@@ -229,13 +234,7 @@ def test_a_training_visits_all_rows_that_become_queries(
         later=tuple(replace(scored[0], query_id=f"r{n:02}") for n in range(20, 20 + 2 * num_later, 2)),
     )
     ids = [row.id for row in rows[55:]]
-    found = extend(
-        tmp_path / "reviews.json",
-        large,
-        lambda: label_model(large),
-        lambda asked: {row.id: tuple(id for id in ids if id != row.id) for row in asked},
-        config,
-    )
+    found = extended_by_labels(tmp_path, large, ids, config)
     further = {example.query_id for example in found.extrapolated}
     assert len(further) == num_further(8, config) == 16
     data = dataset(found, config, seed=0)
