@@ -1,7 +1,7 @@
 """The figures of ``quality.py`` in one small file without texts, so that a comparison can go on in another folder.
 
 It holds the settings; the rows of each task; the values of each retriever and task, by test row or by resample, and
-what they are of: a digest of the trained encoder, or of the index; what is told of each training; and which tasks have
+what they are of: a digest of the trained encoder, or of the index; the facts of each training; and which tasks have
 label heads. Retrievers in the folder are named relative to it. What is null is not known, and not compared.
 """
 

