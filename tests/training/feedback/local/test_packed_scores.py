@@ -101,6 +101,15 @@ def test_logits_in_chunks_give_the_same_scores(architecture: str, read_logits: A
     assert_equal(*(local.packed_log_likelihoods(lm.model, pack(PROMPTS), packing) for packing in packings))
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_rounding_of_large_scores_in_16_bits_is_no_fault_of_packing(dtype: torch.dtype) -> None:
+    model: Any = tiny_lm("llama")
+    model.eval().to(dtype)
+    with torch.no_grad():
+        model.get_output_embeddings().weight *= 100
+    assert local.exact_packing(model, "llama", 128, 512, try_blocks=False) is not None
+
+
 @pytest.mark.parametrize("architecture", ["mistral", "qwen2", "gemma3", "gpt_neo"])
 def test_self_check_finds_masks_that_ignore_the_window(
     architecture: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
