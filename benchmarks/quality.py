@@ -66,11 +66,12 @@ def main(given: Sequence[str] | None = None) -> None:
         "--answers", metavar="LM", help="the language model that answers; that of the feedback by default"
     )
     options.add_argument("--model", default=BASE_ENCODER)
-    options.add_argument("--names", default=TASKS, help="tasks of all trainings, and of the main arms' evaluation")
+    options.add_argument("--names", default=TASKS, help="tasks of all trainings")
     options.add_argument("--beside", default="", help="more such tasks, outside the means")
     options.add_argument("--unseen", default="", help="tasks of no training, for untrained retrievers and the arm udr")
     options.add_argument("--also", nargs="+", choices=(RANDOM, ORACLE), default=[], help="more untrained retrievers")
-    options.add_argument("--ablated", default=ABLATED, help="tasks of the evaluation of other arms and of the oracle")
+    options.add_argument("--tested", help="tasks of the evaluation; by default those of the trainings and --unseen")
+    options.add_argument("--ablated", default=ABLATED, help="those of them on which other arms and the oracle count")
     options.add_argument("--label-head", action="store_true", help="heads for all tasks with labels, gain or not")
     options.add_argument("--queries", type=int, default=QUERIES)
     options.add_argument("--candidates", type=int, default=CANDIDATES)
@@ -81,7 +82,11 @@ def main(given: Sequence[str] | None = None) -> None:
     trained, arguments.unseen = arguments.names.split(","), [name for name in arguments.unseen.split(",") if name]
     if both := [name for name in arguments.unseen if name in trained]:
         raise SystemExit(f"{both[0]} is trained on; give --unseen other tasks")
-    arguments.tested = [*trained, *arguments.unseen]
+    known = [*trained, *arguments.unseen]
+    arguments.tested = arguments.tested.split(",") if arguments.tested else known
+    if neither := [name for name in arguments.tested if name not in known]:
+        raise SystemExit(f"{neither[0]} is not trained on; name it with --unseen too")
+    arguments.ablated = [name for name in arguments.ablated.split(",") if name in arguments.tested]
     same = SAME_AT_FIRST if arguments.iterations == 1 else ()
     names = arguments.arms.split(",") if arguments.arms else [name for name in ARMS if name not in same]
     if unknown := [name for name in names if name not in ARMS]:
@@ -114,9 +119,8 @@ def _untrained(arguments: argparse.Namespace) -> Iterator[Compared]:
     evaluate(arguments, list(retrievers.values()), arguments.tested)
     yield from (Compared(name, [[retriever]]) for name, retriever in retrievers.items())
     if ORACLE in arguments.also:
-        ablated = arguments.ablated.split(",")
-        evaluate(arguments, [ORACLE], ablated)
-        yield Compared(ORACLE, [[ORACLE]], tasks=ablated)
+        evaluate(arguments, [ORACLE], arguments.ablated)
+        yield Compared(ORACLE, [[ORACLE]], tasks=arguments.ablated)
     headed = _headed(arguments, encoder, model)
     if headed.tasks:
         for name, plain, search in ((encoder, model, str(headed.index)), ("hybrid", hybrid, _hybrid(headed))):
@@ -129,7 +133,7 @@ def _trained(arguments: argparse.Namespace, name: str) -> Iterator[Compared]:
     arm, main = ARMS[name], name in MAIN
     runs = [arguments.out / f"{name}-{seed}" for seed in range(arguments.seeds if main else 1)]
     alone = runs[:1] if arm.weighed else runs
-    own = arguments.tested if main and not arm.weighed else arguments.ablated.split(",")
+    own = arguments.tested if main and not arm.weighed else arguments.ablated
     built: list[Headed] = []
     for seed, run in enumerate(runs):
         print(f"== {run.name}", flush=True)
@@ -167,7 +171,8 @@ def _headed(arguments: argparse.Namespace, name: str, model: str, run: Path | No
         return {"tasks": list(headed.tasks), "minutes": headed.minutes}
 
     facts = arguments.kept.fact(f"indexes/{name}", build)
-    return Headed(arguments.out / "indexes" / name, tuple(facts["tasks"]), facts["minutes"])
+    tasks = tuple(task for task in facts["tasks"] if task in arguments.tested)
+    return Headed(arguments.out / "indexes" / name, tasks, facts["minutes"])
 
 
 def _evaluate_headed(arguments: argparse.Namespace, arm: Arm, run: Path, headed: Headed) -> None:
@@ -177,9 +182,9 @@ def _evaluate_headed(arguments: argparse.Namespace, arm: Arm, run: Path, headed:
     """
     evaluate(arguments, [str(headed.index)], headed.tasks)
     if arm.weighed:
-        collection = open_collection(arguments.tasks, arguments.names.split(","))
-        labels = labelled(collection)
-        evaluate(arguments, [_hybrid(headed)], [task for task in collection.tasks if task not in labels])
+        tasks = [name for name in arguments.names.split(",") if name in arguments.tested]
+        labels = labelled(open_collection(arguments.tasks, tasks))
+        evaluate(arguments, [_hybrid(headed)], [task for task in tasks if task not in labels])
         evaluate(arguments, [str(run)], [task for task in labels if task not in headed.tasks])
 
 

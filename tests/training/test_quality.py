@@ -151,6 +151,12 @@ def test_arms_share_the_feedback_and_resume_one_by_one(
     assert list(apart["values"]) == ["all", "colours", "reviews"]
     assert apart["values"]["all"] == apart["values"]["colours"] == rows["full + head"]["values"]["colours"]
     assert apart["gains"]["udr"]["reviews"] == rows["full + head"]["gains"]["udr"]["reviews"]
+    # The evaluation may leave out tasks of the trainings.
+    some = ["--tested", "reviews", "--kept", str(tmp_path / "kept.json")]
+    arms.main([*given, "--arms", "udr,full,centred", *some])
+    fewer = {row["arm"]: row for row in json.loads((other / "arms.json").read_text("utf-8"))["arms"]}
+    assert set(fewer["udr"]["values"]) == {"labels", "all", "reviews"}
+    assert all(fewer[name]["values"]["reviews"] == rows[name]["values"]["reviews"] for name in rows)
     # Figures of an arm that has changed since are not its own.
     kept = tmp_path / "kept.json"
     kept.write_text(kept.read_text("utf-8").replace("train.centre_scores=true", "train.centred=1"), "utf-8")
@@ -282,6 +288,8 @@ def test_arms_and_tasks_that_there_are_not_are_refused(arms: ModuleType, tmp_pat
         arms.main([str(tmp_path), "--out", str(tmp_path), "--arms", "udr,first", "--iterations", "1"])
     with pytest.raises(SystemExit, match="trec is trained on; give --unseen other tasks"):
         arms.main([str(tmp_path), "--out", str(tmp_path), "--unseen", "mr,trec"])
+    with pytest.raises(SystemExit, match="mr is not trained on; name it with --unseen too"):
+        arms.main([str(tmp_path), "--out", str(tmp_path), "--tested", "trec,mr"])
 
 
 def test_intervals_cover_rows_and_seeds_and_are_paired(arms: ModuleType) -> None:
