@@ -233,6 +233,16 @@ def test_one_evaluation_compares_options_and_its_answers_are_apart(tasks: Path, 
     assert evaluation.value(names[3], 2).value == 100 * sum(second) / len(second)
 
 
+def test_what_searches_by_a_runs_encoder_is_not_untrained(tasks: Path, trained_run: Path, tmp_path: Path) -> None:
+    collection = open_collection(tasks, ["reviews"])
+    build(BuildConfig(tasks=tasks, out=tmp_path / "built", model=str(trained_run / "model"), export=False))
+    mine, run = str(tmp_path / "built"), str(trained_run)
+    config = EvaluationConfig(retrievers=("bm25", mine, f"{mine}?mode=bm25", run), shots=(2,), limit=2)
+    evaluation = evaluate(collection, CopyLM(), config)
+    assert evaluation.runs == (mine, run)
+    assert set(evaluation.best_untrained) == {"bm25", f"{mine}?mode=bm25"}
+
+
 # A running service.
 
 

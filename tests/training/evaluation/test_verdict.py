@@ -66,6 +66,23 @@ def test_a_training_of_the_base_is_compared_with_the_encoder_of_new_indexes(
     assert evaluation is not None and set(evaluation.labels) == {"random", "bm25", default, str(run)}
 
 
+def test_a_run_may_have_the_name_of_a_retriever(
+    tasks: Path, trained_run: Path, run_config: RunConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(trained_run, tmp_path / "bm25")
+    monkeypatch.chdir(tmp_path)
+    config = replace(run_config, train=replace(run_config.train, model=str(trained_run / "model")))
+    evaluation = prove(Path("bm25"), open_collection(tasks, ("reviews",)), config, 2, lambda _: None)
+    assert evaluation is not None and evaluation.runs == ("./bm25",)
+    assert "./bm25" in evaluation.use_all
+
+
+def test_what_a_service_searches_by_is_not_known_to_be_untrained() -> None:
+    values = {"http://127.0.0.1:8000": answers(90, 100), "bm25": answers(78, 100), "run": answers(88, 100)}
+    assert verdict_of(values).over == "bm25"
+    assert verdict_of({name: value for name, value in values.items() if name != "bm25"}).over == "http://127.0.0.1:8000"
+
+
 def test_a_loss_and_a_small_gain_do_not_pay() -> None:
     loss = verdict_of({"bm25": answers(78, 100), "run": answers(66, 100)})
     assert loss.outcome is Outcome.DOES_NOT_PAY

@@ -14,7 +14,7 @@ from udr_training.evaluation.config import FOLDER, EvaluationConfig
 from udr_training.evaluation.evaluate import evaluate
 from udr_training.evaluation.report import write_report
 from udr_training.evaluation.results import Evaluation, TaskResult
-from udr_training.evaluation.retrievers import BM25, RANDOM
+from udr_training.evaluation.retrievers import BM25, RANDOM, name_of
 from udr_training.feedback import OnProgress, opened_lm
 from udr_training.run_folder import url_of
 
@@ -70,7 +70,7 @@ def prove(
         return None
     evaluation_config = EvaluationConfig(
         # Not the path of a copy, which differs on each machine.
-        retrievers=(*untrained(config), url_of(run) or str(run)),
+        retrievers=(*untrained(config), url_of(run) or name_of(run)),
         shots=(SHOTS,),
         limit=rows,
         pool=config.candidates.pool or None,

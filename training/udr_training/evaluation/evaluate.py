@@ -136,8 +136,13 @@ def evaluate(
             for test in tests
         },
     }
-    runs = tuple(name for name in config.retrievers if run_of(name) is not None)
-    return Evaluation(config.labels, config.shots, config.compared_with(), tuple(results), facts, runs)
+    return Evaluation(config.labels, config.shots, config.compared_with(), tuple(results), facts, _trained(retrievers))
+
+
+def _trained(retrievers: Sequence[ComparedRetriever]) -> tuple[str, ...]:
+    """Return the names of the runs, and of what searches by a run's encoder, as its index does."""
+    encoders = {each.encoder for each in retrievers if run_of(each.name) is not None} - {None}
+    return tuple(each.name for each in retrievers if run_of(each.name) is not None or each.encoder in encoders)
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from udr.types import Json
 from udr_training.answering import Parsing
 from udr_training.evaluation.intervals import Estimate, mean
-from udr_training.evaluation.retrievers import ORACLE
+from udr_training.evaluation.retrievers import ORACLE, is_service
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +36,7 @@ class Evaluation:
         baseline: the full name of the retriever that gains are relative to.
         results: task by task.
         config: what was run.
-        runs: the full names of those that are run directories, or models in one.
+        runs: the full names of those that are run directories, or models in one, or search by the encoder of one.
         use_all: what to do to use the test rows that were left out.
     """
 
@@ -121,8 +121,11 @@ class Evaluation:
 
     @property
     def best_untrained(self) -> tuple[str, ...]:
-        """The untrained retrievers that answer best, several if they tie; none if the subject is no run."""
-        untrained = [name for name in self.labels if name not in (*self.runs, ORACLE)]
+        """The untrained retrievers that answer best, several if they tie; none if the subject is no run.
+
+        What a service searches by is not known, so it is not among them.
+        """
+        untrained = [name for name in self.labels if name not in (*self.runs, ORACLE) and not is_service(name)]
         if self.subject not in self.runs or not untrained:
             return ()
         values = {name: self.value(name, self.main_shots).value for name in untrained}

@@ -52,6 +52,10 @@ class ComparedRetriever(Protocol):
         """What its demonstrations depend on, beside the task and the seed."""
 
     @property
+    def encoder(self) -> str | None:
+        """The fingerprint of the encoder that it searches by; None if it has none, or it is not known."""
+
+    @property
     def fills(self) -> bool:
         """Whether it draws demonstrations by seed if its search finds too few."""
 
@@ -68,6 +72,7 @@ class RandomRetriever:
 
     seed: int
     name: ClassVar[str] = RANDOM
+    encoder: ClassVar[str | None] = None
     fills: ClassVar[bool] = False
 
     @property

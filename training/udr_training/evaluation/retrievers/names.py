@@ -27,6 +27,11 @@ def source_of(name: str) -> str:
     return name.partition("?")[0]
 
 
+def name_of(path: Path) -> str:
+    """Return the name of a run or an index, in whatever folder it is."""
+    return f"./{path}" if str(path) in BUILT_IN else str(path)
+
+
 def is_service(name: str) -> bool:
     """Return whether a name is the URL of a service."""
     return name.startswith(("http://", "https://"))

@@ -48,6 +48,7 @@ class Oracle:
     scores: Path | None = None
     progress: OnProgress = lambda *_: None
     name: ClassVar[str] = ORACLE
+    encoder: ClassVar[str | None] = None
     fills: ClassVar[bool] = False
 
     @property

@@ -40,6 +40,11 @@ class SearchRetriever(ABC):
         return {**identity, **({"options": options} if options else {})}
 
     @property
+    def encoder(self) -> str | None:
+        """See ``ComparedRetriever``."""
+        return None if self._parsed.options.get("mode") == "bm25" else self._source.encoder
+
+    @property
     def fills(self) -> bool:
         """Whether it draws by seed: for unknown words, BM25 finds too few; a request with bounds asks for fewer."""
         options = self._parsed.options

@@ -46,6 +46,10 @@ class ServiceSource:
         told = {key: self._info.get(key) for key in ("engine", "search_digest", "overlay_position")}
         return {"kind": "service", "url": self._url, "version": self._info["index_version"], **told}
 
+    @property
+    def encoder(self) -> None:
+        """See ``Source``."""
+
     def check_task(self, pool: Pool) -> None:
         """Raise a ``ConfigError`` if the service does not serve the pool's task as it is."""
         task = pool.task

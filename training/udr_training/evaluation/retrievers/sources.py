@@ -49,6 +49,10 @@ class Source(Protocol):
     def identity(self) -> dict[str, Json]:
         """What it is, apart from the pool; its ``kind`` is ``bm25``, ``encoder``, ``index`` or ``service``."""
 
+    @property
+    def encoder(self) -> str | None:
+        """The fingerprint of its encoder; None if it has none, or does not tell."""
+
     def opened(self, pool: Pool) -> AbstractContextManager[Searched]:
         """Open a retriever of the pool's task."""
 
@@ -87,6 +91,11 @@ class PoolSource:
         if self._by_words:
             return {"kind": "bm25"}
         return {"kind": "encoder", "model": self._encoder.fingerprint, "wording": ENCODER_WORDING}
+
+    @property
+    def encoder(self) -> str | None:
+        """See ``Source``."""
+        return self._encoder.fingerprint or None
 
     def check(self, pool: Pool) -> Manifest:
         """See ``Source``."""
@@ -138,6 +147,11 @@ class IndexSource:
             "weights": weights,
             "position": self._position,
         }
+
+    @property
+    def encoder(self) -> str:
+        """See ``Source``."""
+        return self._version.manifest.encoder.fingerprint
 
     def check(self, pool: Pool) -> Manifest:
         """See ``Source``; warns if the index has other demonstrations than the pool."""
