@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from udr.data import Metric
-from udr_training.answering import exact_match, final_answer, judge, rouge_l, sari
+from udr_training.answering import answer_value, exact_match, final_answer, judge, rouge_l, sari
 
 Answers = list[tuple[str, list[str], str]]
 
@@ -89,10 +89,17 @@ def test_sari_splits_texts_without_spaces() -> None:
     assert 0 < expected < 1 and sari("猫在垫子上", ["小猫坐在垫子上"], "猫坐在垫子上") == expected
 
 
-def test_bleu_is_corpus_bleu() -> None:
+@pytest.mark.parametrize(
+    "pairs",
+    [
+        {"the cat sat on the mat": "the cat sat on a mat", "hello there my friend": "hello my friend"},
+        # No four words in a row are right.
+        {"the cat sat here now": "the cat sat on it", "hello there": "hello my friend"},
+    ],
+)
+def test_bleu_is_corpus_bleu(pairs: dict[str, str]) -> None:
     from sacrebleu.metrics.bleu import BLEU
 
-    pairs = {"the cat sat on the mat": "the cat sat on a mat", "hello there my friend": "hello my friend"}
     expected = BLEU().corpus_score(list(pairs), [list(pairs.values())]).score
     answers: Answers = [(prediction, [reference], "") for prediction, reference in pairs.items()]
     assert value(Metric.BLEU, answers) == pytest.approx(expected, abs=1e-6)
@@ -127,3 +134,16 @@ def test_every_metric_ranges_from_0_to_100(metric: Metric) -> None:
     sentence = "a sentence of a few words"
     assert value(metric, [(sentence, [sentence], "a source")]) == pytest.approx(100.0)
     assert 0 <= value(metric, [("zzz", [sentence], "a source")]) < 70
+
+
+def test_bleu_of_one_answer_tells_short_ones_apart() -> None:
+    from sacrebleu.metrics.bleu import BLEU
+
+    def bleu(prediction: str, reference: str = "the red car drives home now") -> float:
+        return answer_value(Metric.BLEU, prediction, [reference], "")
+
+    assert bleu("the red car", "the red car") == bleu("red", "red") == pytest.approx(1)
+    assert 0 == bleu("blue") < bleu("a red car") < bleu("the red car") < bleu("the red car drives home")
+    expected = BLEU(effective_order=True).sentence_score("the red car goes", ["the red car drives home now"]).score
+    assert bleu("the red car goes") == pytest.approx(expected / 100)
+    assert answer_value(Metric.EXACT_MATCH, "red", ["red"], "") == 1

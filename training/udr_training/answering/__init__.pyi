@@ -7,8 +7,8 @@ from .http import (
 )
 from .meter import Meter as Meter
 from .metrics import (
-    Judge as Judge, Statistics as Statistics, check_metric as check_metric, exact_match as exact_match,
-    final_answer as final_answer, judge as judge, rouge_l as rouge_l, sari as sari,
+    Judge as Judge, Statistics as Statistics, answer_value as answer_value, check_metric as check_metric,
+    exact_match as exact_match, final_answer as final_answer, judge as judge, rouge_l as rouge_l, sari as sari,
 )
 from .paid import PaidAnswers as PaidAnswers, answer_key as answer_key
 from .parsing import (

@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib.util import find_spec
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +21,9 @@ from numpy.typing import NDArray
 from udr.data import Metric
 from udr.errors import MissingExtraError
 from udr.search import RULE, RULES, folded, spaced
+
+if TYPE_CHECKING:
+    from sacrebleu.metrics.bleu import BLEUScore
 
 Statistics = NDArray[np.float64]
 
@@ -50,6 +53,15 @@ def judge(metric: Metric) -> Judge:
         return 100 * float(sums[0] / sums[1])
 
     return Judge(lambda *answer: np.array([value_of(*answer), 1.0]), value, is_mean=True)
+
+
+def answer_value(metric: Metric, prediction: str, references: Sequence[str], source: str) -> float:
+    """Return the value of one answer, 0 to 1.
+
+    BLEU of a corpus of one answer is 0 wherever no four words in a row are right, so of all short ones. This is that of
+    a sentence: orders that a text is too short for are left out, and those without a match are smoothed (NIST's way).
+    """
+    return _ANSWER_VALUES[metric](prediction, references, source)
 
 
 _PACKAGES = {Metric.ROUGE_L: "rouge_score", Metric.BLEU: "sacrebleu"}
@@ -143,21 +155,31 @@ def _f1(precision: float, recall: float) -> float:
     return 2 * precision * recall / (precision + recall) if precision + recall else 0.0
 
 
+def _sentence_bleu(prediction: str, references: Sequence[str]) -> "BLEUScore":
+    try:
+        from sacrebleu.metrics.bleu import BLEU
+    except ImportError as error:
+        raise MissingExtraError("sacrebleu", "training") from error
+    return BLEU(effective_order=True).sentence_score(spaced(prediction), list(map(spaced, references)))
+
+
+def bleu(prediction: str, references: Sequence[str], _: str = "") -> float:
+    """Return BLEU of a sentence, 0 to 1, with smoothing."""
+    return _sentence_bleu(prediction, references).score / 100
+
+
 _ANSWER_VALUES: dict[Metric, Callable[[str, Sequence[str], str], float]] = {
     Metric.ACCURACY: exact_match,
     Metric.EXACT_MATCH: exact_match,
     Metric.FINAL_ANSWER: final_answer,
     Metric.ROUGE_L: rouge_l,
     Metric.SARI: sari,
+    Metric.BLEU: bleu,
 }
 
 
 def _bleu_statistics(prediction: str, references: Sequence[str], _: str) -> Statistics:
-    try:
-        from sacrebleu.metrics.bleu import BLEU
-    except ImportError as error:
-        raise MissingExtraError("sacrebleu", "training") from error
-    score = BLEU(effective_order=True).sentence_score(spaced(prediction), list(map(spaced, references)))
+    score = _sentence_bleu(prediction, references)
     return np.array([*score.counts, *score.totals, score.sys_len, score.ref_len], dtype=np.float64)
 
 
@@ -165,4 +187,5 @@ def _bleu_value(sums: Statistics) -> float:
     from sacrebleu.metrics.bleu import BLEU
 
     counts = [int(value) for value in sums]
-    return float(BLEU.compute_bleu(counts[:4], counts[4:8], counts[8], counts[9]).score)
+    # Smoothed as sacreBLEU does by default, which only counts where few rows have any four words in a row right.
+    return float(BLEU.compute_bleu(counts[:4], counts[4:8], counts[8], counts[9], smooth_method="exp").score)

@@ -15,8 +15,8 @@ from udr_training.answering import (
     Question,
     Reply,
     ServerLM,
+    answer_value,
     form_fields,
-    judge,
     longest_answer,
     parse_answer,
 )
@@ -24,6 +24,9 @@ from udr_training.feedback.packing import Likelihoods
 from udr_training.feedback.pairs import Pair
 from udr_training.feedback.remote.answer_scorer import AnswerScorer, as_likelihoods
 from udr_training.feedback.remote.probes import REPEAT, WORDS, repeat_question, word_row
+
+# The version of the values of answers: scores of other ones are not reused, though the answers are.
+_VALUES = 2
 
 _LOG = logging.getLogger(__name__)
 
@@ -41,7 +44,7 @@ class MetricScorer(AnswerScorer):
     _answers = _unparsable = 0
 
     def __init__(self, lm: ServerLM, prompts: PromptSettings, samples: int = 1) -> None:
-        super().__init__(lm, prompts, [samples])
+        super().__init__(lm, prompts, [samples, _VALUES])
         self._samples = samples
         self._stops = lm.api is Api.COMPLETIONS
 
@@ -88,9 +91,8 @@ class MetricScorer(AnswerScorer):
         parsed = parse_answer(task, query, text, self._prompts.form, one_line=one_line)
         self._answers += 1
         self._unparsable += parsed.parsing is Parsing.UNPARSABLE
-        judged = judge(task.metric)
         source = formatting.input_words(task, query.input, query.choices)
-        return judged.value(judged.statistics(parsed.text, query.references or (query.target,), source)) / 100
+        return answer_value(task.metric, parsed.text, query.references or (query.target,), source)
 
     def report(self) -> None:
         """See ``PairScorer``."""
