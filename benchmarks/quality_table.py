@@ -137,11 +137,13 @@ def facts_of(run: Path) -> dict[str, Any]:
     return {"ndcg": ndcg, "mrr": mrr, "pairs": _pairs(run), "minutes": _minutes(run)}
 
 
-def _validation(run: Path) -> tuple[float, float]:
-    """Return NDCG@8 and MRR of the model that a run kept: that with the best NDCG of the last iteration."""
+def _validation(run: Path) -> tuple[float | None, float | None]:
+    """Return NDCG@8 and MRR of the model that a run kept: that with the best NDCG of the last iteration, if any."""
     lines = (_iterations(run)[-1] / "metrics.jsonl").read_text("utf-8").splitlines()
     # At step 0 it is the encoder before the training.
     validations = [entry for entry in map(json.loads, lines) if "ndcg" in entry and entry["step"]]
+    if not validations:
+        return None, None
     kept = max(validations, key=lambda entry: entry["ndcg"]["mean"])
     return kept["ndcg"]["mean"], kept["mrr"]["mean"]
 

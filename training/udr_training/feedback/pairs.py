@@ -122,7 +122,8 @@ class TrainingTask:
             raise ConfigError(
                 f"the pool of task {folder.task.name!r} has {len(pool)} rows, {candidate_pool.fewest} without a query "
                 f"and its copies; a step needs {min_candidates} candidates per query, and the language model a context "
-                f"of {context}"
+                f"of {context}; add rows, leave the task out by --tasks, or ask for fewer by --set train.list_length=2 "
+                "and --context 0"
             )
         known = _known(candidate_pool, asked)
         rows = [item.query for item in known.values()] if asked else pool.rows
