@@ -17,7 +17,7 @@ from udr.search import RULE
 from udr_index.build.config import BuildConfig
 from udr_index.build.export import try_export
 from udr_index.build.faiss_index import check_kind, resolve, rows_to_train
-from udr_index.build.identity import identify
+from udr_index.build.identity import identify, refuse_names
 from udr_index.build.ingest import TaskRows, ingest
 from udr_index.build.progress import OnProgress, Stage
 from udr_index.build.reuse import find_previous, located, open_previous, write_measured
@@ -143,6 +143,7 @@ def build_from(
             label_head=config.label_head,
             head_fields=config.head_fields,
         )
+        refuse_names(manifest, sources.model)
         folder, encoded = store.version_path(config.out, manifest.version), 0
         if folder.exists():
             store.refuse_damage(folder, "was built before, but is damaged", "remove that folder and build again")

@@ -1,4 +1,4 @@
-"""The name of an index version: a hash of everything that its contents depend on."""
+"""The name of an index version: a hash of everything that its contents depend on; and the names that it may hold."""
 
 import hashlib
 from contextlib import closing
@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from udr import store
+from udr.errors import ConfigError
 from udr.files import canonical_json
 from udr.models import EXACT, VERSION, Runtime
 from udr.types import Json
@@ -89,3 +90,17 @@ def head_options(
             if named.version == manifest.version:
                 return label_head, head_fields
     return None
+
+
+def refuse_names(manifest: store.Manifest, model: Path | None) -> None:
+    """Raise ``ConfigError`` if a name would make the version one that nothing opens, before anything is encoded."""
+    names = [] if model is None else [path.relative_to(model) for path in model.rglob("*") if path.is_file()]
+    stamp = store.FileStamp(size=0, sha256="0" * 64)
+    copied = {f"{store.MODEL}/{name.as_posix()}": stamp for name in names}
+    try:
+        store.check_manifest(replace(manifest, files=copied))
+    except ValueError as error:
+        raise ConfigError(
+            f"{error}: an index names its encoder and the encoder's files, each by at most 512 printable characters; "
+            "rename or move them, and build again"
+        ) from error

@@ -149,6 +149,28 @@ def test_local_model_is_copied_into_the_index(collection: Path, tmp_path: Path) 
     assert verify(tmp_path / "moved") == []
 
 
+@pytest.mark.parametrize(
+    ("folder", "file", "named"),
+    [
+        ("my\u00a0model", "config.json", "the encoder's name cannot be "),
+        ("/".join(["long" * 40] * 4), "config.json", "the encoder's name cannot be"),
+        ("model", "Icon\r", r"a file's path, .* cannot be 'model/Icon.r'"),
+    ],
+)
+def test_names_that_no_index_may_hold_are_refused_before_anything_is_encoded(
+    collection: Path, index: Path, tmp_path: Path, folder: str, file: str, named: str
+) -> None:
+    model = tmp_path / folder
+    model.mkdir(parents=True)
+    (model / file).write_text("{}", "utf-8")
+    out = Path(shutil.copytree(index, tmp_path / "out"))
+    encoder = HashEncoder(name=str(model))
+    with pytest.raises(ConfigError, match=f"{named}.*at most 512 printable characters; rename or move them"):
+        build_index(collection, out, encoder)
+    # The index is as it was, and opens.
+    assert open_version(out).manifest == open_version(index).manifest and encoder.demonstrations == []
+
+
 def test_version_holds_neither_pickles_nor_times(index: Path) -> None:
     files = tree(open_version(index).path)
 
