@@ -55,6 +55,7 @@ URL = "http://127.0.0.1:9"
         (("--url", URL, "--allow-hub", "a day"), "omit --allow-hub with --url, since the service has its own"),
         (("--url", URL, "--fp16", "a day"), "omit --fp16 with --url, since the service has its own"),
         (("a day",), "an index directory before the query, or a service, --url; found only 'a day'"),
+        (("a day " * 100,), "an index directory before the query, or a service, --url; found only 'a day"),
         (("--input", "text=x"), "an index directory, DIR, or a service, --url; found neither"),
     ],
 )

@@ -1,9 +1,9 @@
 """The options for a query, and for the index or service that answers it."""
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 from typer import Argument, Option
@@ -59,7 +59,8 @@ class Query:
     def _is_place(self) -> bool:
         from udr.files import remote_url
 
-        return self.index is not None and (remote_url(self.index) is not None or Path(self.index).exists())
+        # Of a text that is too long for a name, `Path.exists` raises.
+        return self.index is not None and (remote_url(self.index) is not None or os.path.exists(self.index))
 
     def refuse_local(self, *, fp16: bool = False) -> None:
         """Raise ``ConfigError`` if an option is set that a service has itself."""

@@ -8,11 +8,13 @@ from typing import cast
 from udr.data.keys import Keys
 from udr.data.records import KEYS, records
 from udr.data.task import Kind, Task
-from udr.errors import DataError, brief
+from udr.errors import DataError, brief, listed
 from udr.types import VALUES, Json, Row, Value, is_value
 
 MAX_ID = 512
 """The maximum length of a row's id, in characters."""
+
+_DEEPEST = 64
 
 
 def read_rows(task: Task, path: Path) -> Iterator[Row]:
@@ -99,8 +101,13 @@ def check_id(id: str, path: Path | None = None, line: int | None = None, field: 
 
 def _check_target(keys: Keys, task: Task, target: str, choices: tuple[str, ...]) -> None:
     if task.kind is Kind.CLASSIFICATION and target not in task.labels:
-        raise keys.error("target", f"{brief(target)} is not one of the labels {', '.join(task.labels)}")
+        labels = listed((brief(label)[1:-1] for label in task.labels), len(task.labels))
+        raise keys.error("target", f"{brief(target)} is not one of the labels {labels}")
     if task.kind is Kind.MULTIPLE_CHOICE:
+        fields = keys.values.get("input")
+        if not choices and isinstance(fields, Mapping) and "choices" in fields:
+            problem = "must be at least two different choices, in a list beside the input; found in it"
+            raise keys.error("choices", problem)
         keys.check_distinct("choices", choices)
         if target not in choices:
             raise keys.error("target", f"{brief(target)} is not one of the choices {brief(list(choices))}")
@@ -132,8 +139,16 @@ def _metadata(keys: Keys) -> Mapping[str, Json]:
     try:
         # Parquet has types that JSON lacks: dates, bytes, NaN.
         json.dumps(metadata, allow_nan=False)
-        if isinstance(metadata, Mapping):
+        if isinstance(metadata, Mapping) and _is_shallow(metadata):
             return cast("Mapping[str, Json]", metadata)
     except (TypeError, ValueError, RecursionError):
         pass
-    raise keys.error("metadata", f"must be a JSON object, found {brief(metadata)}")
+    raise keys.error("metadata", f"must be a JSON object, nested at most {_DEEPEST} deep; found {brief(metadata)}")
+
+
+def _is_shallow(value: object, depth: int = _DEEPEST) -> bool:
+    """Return whether a value can be read again by a reader that is deep in calls already."""
+    if not isinstance(value, list | tuple | Mapping):
+        return True
+    inner = value.values() if isinstance(value, Mapping) else value
+    return depth > 0 and all(_is_shallow(item, depth - 1) for item in inner)

@@ -7,7 +7,7 @@ from typing import Any, Self, cast
 from udr.client import AsyncClient, Client
 from udr.errors import ArtifactError, ConfigError, InvalidInputError
 from udr.files import check_format
-from udr.integrations.selector import Selector, shown_fields
+from udr.integrations.selector import Selector
 from udr.retrieval import AsyncDemonstrationSource, RetrievedDemonstration, Retriever
 from udr.store import copied_from
 from udr.types import Fields, Json, Value
@@ -65,7 +65,7 @@ class Demos:
         return cast("Fields", {field: inputs[name] for field, name in fields.items()})
 
     def _demo(self, demonstration: RetrievedDemonstration) -> dict[str, Value]:
-        shown = shown_fields(demonstration)
+        shown = demonstration.fields
         fields = {field: field for field in shown} if self.fields is None else self.fields
         inputs = {name: shown[field] for field, name in fields.items()}
         return inputs | {str(self.target): demonstration.target}

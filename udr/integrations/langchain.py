@@ -9,7 +9,7 @@ from typing import Any, Unpack
 
 from udr.data import value_text
 from udr.errors import InvalidInputError, MissingExtraError
-from udr.integrations.selector import Selector, shown_fields
+from udr.integrations.selector import Selector
 from udr.prompts import Order
 from udr.retrieval import DEFAULT_K, AsyncDemonstrationSource, RetrievedDemonstration, SelectionOptions
 from udr.types import Row
@@ -78,7 +78,8 @@ class DemonstrationSelector(BaseExampleSelector):
         The id is made of the example's content, so an example that is added again changes nothing.
 
         Args:
-            example: the task's fields and the target, as ``select_examples`` returns them.
+            example: the task's fields and the target, as ``select_examples`` returns them; but the choices of a
+                multiple-choice row as a list.
 
         Raises:
             InvalidInputError: the example has no target, or does not fit the task.
@@ -104,8 +105,9 @@ class DemonstrationSelector(BaseExampleSelector):
             raise InvalidInputError(f"the example has no {self._target_key!r}, its target; found {given}")
         content = json.dumps(example, sort_keys=True, default=str)
         input = {name: value for name, value in example.items() if name != self._target_key}
+        choices = input.pop("choices") if isinstance(input.get("choices"), list | tuple) else ()
         id = hashlib.sha256(content.encode(errors="backslashreplace")).hexdigest()[:16]
-        return Row(id=id, input=input, target=example[self._target_key])
+        return Row(id=id, input=input, target=example[self._target_key], choices=tuple(choices))
 
     def _put(self, *, awaited: bool = False) -> Callable[..., Any]:
         source = self._selector.source
@@ -125,7 +127,7 @@ class DemonstrationSelector(BaseExampleSelector):
         return {name: variables[name] for name in names}
 
     def _example(self, demonstration: RetrievedDemonstration) -> dict[str, str]:
-        fields = shown_fields(demonstration)
+        fields = demonstration.fields
         if self._target_key in fields:
             raise InvalidInputError(
                 f"task {demonstration.task!r} has an input field {self._target_key!r}; choose another target_key"

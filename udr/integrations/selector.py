@@ -16,7 +16,7 @@ from udr.retrieval import (
     RetrievedDemonstration,
     SelectionOptions,
 )
-from udr.types import Fields, Json, Value
+from udr.types import Fields, Json
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,18 +96,12 @@ class Selector:
         return [retrieval[position] for position in positions]
 
 
-def shown_fields(demonstration: RetrievedDemonstration) -> dict[str, Value]:
-    """Return a demonstration's fields as its task's template has them: ``choices`` are the row's unless a field is."""
-    choices: dict[str, Value] = {"choices": list(demonstration.choices)} if demonstration.choices else {}
-    return {**choices, **demonstration.input}
-
-
 def described(demonstration: RetrievedDemonstration) -> dict[str, Any]:
     """Return what a document of another library says of a demonstration beside its text and similarity."""
     return {
         "id": demonstration.id,
         "task": demonstration.task,
-        "fields": shown_fields(demonstration),
+        "fields": demonstration.fields,
         "target": demonstration.target,
         "metadata": dict(demonstration.metadata),
     }

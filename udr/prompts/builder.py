@@ -263,9 +263,10 @@ def with_budget_stage(decisions: Sequence[Decision], shown: Collection[tuple[str
 
 
 def _record(demonstration: RetrievedDemonstration) -> Mapping[str, Value]:
-    if "target" in demonstration.input:
+    fields = demonstration.fields
+    if "target" in fields:
         raise InvalidInputError(
             f"task {demonstration.task!r} has an input field 'target', which collides with the target in a record; "
             "use format 'text' or 'messages'"
         )
-    return {**demonstration.input, "target": demonstration.target}
+    return {**fields, "target": demonstration.target}

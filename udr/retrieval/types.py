@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Literal, TypedDict, cast, get_args, overload
 
 from udr.data import FilterLike
 from udr.errors import InvalidInputError
-from udr.types import Fields, Json, TokenCount, plain_number
+from udr.types import Fields, Json, TokenCount, Value, plain_number
 
 Mode = Literal["dense", "bm25", "hybrid"]
 """What ranks demonstrations; see ``RetrievalRequest``."""
@@ -114,6 +114,11 @@ class RetrievedDemonstration(Ranked):
     tokens: TokenCount | None = None
     ranking_score: float | None = None
     choices: tuple[str, ...] = ()
+
+    @property
+    def fields(self) -> dict[str, Value]:
+        """Its fields as the task's template has them: ``choices`` are the row's, unless a field of the input is."""
+        return {**({"choices": list(self.choices)} if self.choices else {}), **self.input}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -21,6 +21,7 @@ from udr.types import Row
 
 TASK = parse_task(QUESTIONS)
 VALID: Mapping[str, Any] = {"id": "1", "input": {"question": "Where?"}, "target": "place"}
+NESTED = json.loads("[" * 64 + "]" * 64)
 
 
 def jsonl(tmp_path: Path, *lines: str | Mapping[str, Any]) -> Path:
@@ -136,6 +137,7 @@ def without(key: str) -> Mapping[str, Any]:
         ({**VALID, "target": "Place"}, "field 'target': 'Place' is not one of the labels place, person, number"),
         ({**VALID, "references": "a"}, "field 'references': must be a list of non-empty strings"),
         ({**VALID, "metadata": []}, "field 'metadata': must be a JSON object"),
+        ({**VALID, "metadata": {"a": NESTED}}, "field 'metadata': must be a JSON object, nested at most 64 deep"),
         ({**VALID, "label": "x"}, "field 'label': unknown key; the known keys are id, input, target"),
     ],
     ids=lambda value: str(value)[:40],
@@ -148,10 +150,18 @@ def test_an_invalid_row_is_an_error_with_file_and_line(tmp_path: Path, line: Any
     assert len(str(caught.value)) < 1000 and "\n" not in str(caught.value)
 
 
+def test_metadata_may_be_nested_and_the_labels_of_an_error_are_few() -> None:
+    assert parse_row(TASK, {**VALID, "metadata": {"a": NESTED[0]}}).metadata == {"a": NESTED[0]}
+    many = parse_task({**QUESTIONS, "labels": [f"label {number}" for number in range(500)]})
+    with pytest.raises(DataError, match=r"is not one of the labels label 0, label 1, .* and \d+ more$") as caught:
+        parse_row(many, VALID)
+    assert len(str(caught.value)) < 300
+
+
 @pytest.mark.parametrize(
     ("choices", "message"),
     [
-        (None, "field 'choices': must be at least two different choices"),
+        (None, "field 'choices': must be at least two different choices, in a list beside the input; found in it"),
         (["a"], "field 'choices': must be at least two different choices"),
         (["a", "a"], "field 'choices': must be at least two different choices"),
         (["a", " "], "field 'choices': must be a list of non-empty strings"),

@@ -93,6 +93,16 @@ def test_examples_have_the_choices_of_their_rows_in_process_and_from_a_service(c
         assert DemonstrationSelector(client, "choice", 2).select_examples(query) == examples
 
 
+def test_an_example_with_choices_is_put_into_the_pool(choices_index: Path) -> None:
+    with Retriever.open(choices_index, encoder=HashEncoder()) as source:
+        selector = DemonstrationSelector(source, "choice", 1)
+        added = {"question": "Up 9?", "choices": ["cloud", "grass"], "target": "cloud"}
+        row = source.demonstration("choice", selector.add_example(added))
+        assert (row.input, row.choices, row.target) == ({"question": "Up 9?"}, ("cloud", "grass"), "cloud")
+        with pytest.raises(InvalidInputError, match="at least two different choices, in a list beside the input"):
+            selector.add_example({**added, "choices": "cloud, grass"})
+
+
 def test_options_reach_the_source_and_unknown_ones_are_refused() -> None:
     source = Source()
     DemonstrationSelector(source, "t", 2, exclude=["a"], min_similarity=0.5, diversity=0.3).select_examples({"x": "y"})

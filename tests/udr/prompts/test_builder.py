@@ -262,6 +262,9 @@ def test_records_have_fields_and_target_in_the_order_shown() -> None:
         {"question": "Where ?", "target": "place"},
     )
     assert prompt.tokens == build(shown).tokens
+    (chosen,) = retrieved(TASK, ("Who ?", "person"))
+    (record,) = build([replace(chosen, choices=("person", "place"))], Format.RECORDS).records or ()
+    assert record == {"question": "Who ?", "choices": ["person", "place"], "target": "person"}
     task = make_task(input="Aim: {target}")
     with pytest.raises(InvalidInputError, match="has an input field 'target'"):
         build(retrieved(task, ({"target": "goal"}, "person")), Format.RECORDS, task=task, input="aim")
