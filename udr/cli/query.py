@@ -30,7 +30,8 @@ class Query:
     ] = None
     url: Annotated[str | None, Option(help="Query the service at this URL, with the key in UDR_API_KEY.")] = None
     input: Annotated[
-        list[str] | None, Option("--input", help="A field of the query; can be repeated.", metavar="FIELD=VALUE")
+        list[str] | None,
+        Option("--input", help="A field of the query, or one of its choices; can be repeated.", metavar="FIELD=VALUE"),
     ] = None
     k: Annotated[
         int | None, Option("--k", help="The number of demonstrations.", show_default="8, or all if there are fewer")
@@ -82,14 +83,20 @@ class Query:
             raise ConfigError(f"give the query either as TEXT or as --input FIELD=VALUE; found {number}")
         if self.text is not None:
             return self.text
-        query: dict[str, str] = {}
+        query, choices = dict[str, str | list[str]](), list[str]()
         for field in self.input or ():
             name, sign, value = field.partition("=")
             if not sign or not name:
                 raise ConfigError(f"--input must be FIELD=VALUE, found {field!r}")
-            if name in query:
+            if name == "choices":
+                choices.append(value)
+            elif name in query:
                 raise ConfigError(f"--input gives the field {name!r} twice")
-            query[name] = value
+            else:
+                query[name] = value
+        if choices:
+            # A single one is a text, which may list them in words of its own.
+            query["choices"] = choices if len(choices) > 1 else choices[0]
         return query
 
     @contextmanager

@@ -26,6 +26,17 @@ def test_an_empty_text_is_a_query_of_a_service_too() -> None:
         Query()
 
 
+def test_the_choices_of_a_query_are_given_one_by_one() -> None:
+    def fields(*given: str) -> object:
+        return Query(index="index", input=list(given)).value()
+
+    question, red, green = "question=which = colour", "choices=red, or so", "choices=green"
+    assert fields(question, red, green) == {"question": "which = colour", "choices": ["red, or so", "green"]}
+    assert fields(red, question) == {"question": "which = colour", "choices": "red, or so"}
+    with pytest.raises(ConfigError, match="--input gives the field 'question' twice"):
+        fields(question, question)
+
+
 def decision(id: str, kept: bool) -> Decision:
     return Decision(id=id, task="t", similarity=0.5, stage="choice", kept=kept, reason="why")
 

@@ -51,6 +51,20 @@ def questions(count: int) -> list[Row]:
     return [Row(id=f"{n:03}", input={"question": f"Q {n}?"}, target="place") for n in range(count)]
 
 
+def traced_statements(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Return a list that gets the statements of connections that are opened from now on."""
+    statements: list[str] = []
+    connect = sqlite3.connect
+
+    def traced(*args: str, **options: bool) -> sqlite3.Connection:
+        connection = connect(*args, **options)  # type: ignore[call-overload]
+        connection.set_trace_callback(statements.append)
+        return connection  # type: ignore[no-any-return]
+
+    monkeypatch.setattr(sqlite3, "connect", traced)
+    return statements
+
+
 @settings(max_examples=25)
 @given(question=VALUES, metadata=st.dictionaries(TEXT, VALUES, max_size=3))
 def test_rows_round_trip(tmp_path_factory: pytest.TempPathFactory, question: str, metadata: dict[str, Json]) -> None:
@@ -92,18 +106,23 @@ def test_rows_are_found_by_text_key_and_read_in_order(tmp_path: Path) -> None:
     table.close()
 
 
+@pytest.mark.parametrize(("length", "spans"), [(1, [64, 10_000]), (300_000, [64, 26, 26])])
+def test_of_long_rows_few_are_read_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, length: int, spans: list[int]
+) -> None:
+    read, rows = traced_statements(monkeypatch), [replace(row, target="x" * length) for row in questions(100)]
+    table = write_table(tmp_path / "d", rows)
+    read.clear()
+    assert list(table.every("questions")) == rows
+    bounds = [re.search(r"position >= (\d+) AND position < (\d+)", statement) for statement in read]
+    assert [int(found[2]) - int(found[1]) for found in bounds if found] == spans
+    table.close()
+
+
 def test_rows_come_with_token_counts_in_one_query(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    statements: list[str] = []
-    connect = sqlite3.connect
-
-    def traced(*args: str, **options: bool) -> sqlite3.Connection:
-        connection = connect(*args, **options)  # type: ignore[call-overload]
-        connection.set_trace_callback(statements.append)
-        return connection  # type: ignore[no-any-return]
-
     rows = questions(4)
     write_table(tmp_path / "d", rows, {0: 5, 1: 1000, 3: 7}).close()
-    monkeypatch.setattr(sqlite3, "connect", traced)
+    statements = traced_statements(monkeypatch)
     table = DemonstrationTable(tmp_path / "d", "fingerprint")
 
     statements.clear()

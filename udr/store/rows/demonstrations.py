@@ -1,6 +1,5 @@
 """The demonstrations of an index version: a SQLite file that is written once and then only read."""
 
-import itertools
 import json
 import sqlite3
 import threading
@@ -37,6 +36,9 @@ when it is known which of them an earlier version has counted.
 
 _SAMPLE = 64
 
+_FIRST_SPAN, _SPAN_LENGTH = 64, 8_000_000
+"""Of a reading of all rows: how many come at once at first, and the characters that later ones have on average."""
+
 _TYPES: dict[str, tuple[type, ...]] = {
     "task": (str,),
     "position": (int,),
@@ -61,7 +63,7 @@ class DemonstrationTable:
     Args:
         path: a file with the tables of ``SCHEMA``, and nothing else.
         tokenizer: the fingerprint of the tokenizer whose counts it has; None if it has none.
-        span: how many rows to read at once when reading all.
+        span: how many rows to read at once, at most, when reading all.
 
     Raises:
         ArtifactError: the file is missing or damaged; all methods may raise it.
@@ -187,11 +189,14 @@ class DemonstrationTable:
             self._connection.close()
 
     def _values(self, column: str, task: str) -> Iterator[Any]:
-        for start in itertools.count(0, self._span_size):
-            values = self._span(column, task, start, start + self._span_size)
+        start, size = 0, min(_FIRST_SPAN, self._span_size)
+        while values := self._span(column, task, start, start + size):
             yield from values
-            if len(values) < self._span_size:
+            if len(values) < size:
                 return
+            # As many rows as take some megabytes: long ones would take as much time and memory as thousands of others.
+            start, length = start + size, sum(len(value) for value in values if isinstance(value, str))
+            size = min(self._span_size, max(1, _SPAN_LENGTH * len(values) // max(1, length)))
 
     def _span(self, column: str, task: str, start: int, stop: int) -> list[Any]:
         span = "task = ? AND position >= ? AND position < ? ORDER BY position"
