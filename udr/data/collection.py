@@ -13,7 +13,7 @@ from udr.data.records import SUFFIXES
 from udr.data.rows import read_rows
 from udr.data.sampling import sample
 from udr.data.task import Task, TaskFamily, parse_family, parse_task
-from udr.errors import ConfigError, DataError, UnknownTaskError
+from udr.errors import ConfigError, DataError, UnknownTaskError, listed
 from udr.files import cache_folder, canonical_json, fetched, read_toml, remote_url
 from udr.types import Row
 
@@ -132,7 +132,7 @@ def open_collection(root: Path, names: Sequence[str] | None = None) -> Collectio
     names = sorted(found) if names is None else names
     for name in names:
         if name not in found:
-            raise UnknownTaskError(f"unknown task {name!r}; the tasks are {', '.join(sorted(found))}")
+            raise UnknownTaskError(f"unknown task {name!r}; the tasks are {listed(sorted(found), len(found))}")
     families = _families(found.values())
     tasks = {name: TaskFolder(*found[name], families[found[name][0].family]) for name in names}
     return Collection(root, tasks, {folder.family.name: folder.family for folder in tasks.values()})

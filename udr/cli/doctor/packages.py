@@ -13,9 +13,6 @@ from udr.installation import DISTRIBUTION, install, install_extra
 _ALIKE = ("faiss-cpu", "faiss-gpu", "faiss-gpu-cuvs")
 """Packages that install the same module; with two of them, it is a mixture of both."""
 
-_CHOSEN = ("cpu", "gpu", "gpu-cu12")
-"""Extras of which one is needed: faiss."""
-
 _NOT_FOR_USERS = ("all", "dev", "docs")
 
 
