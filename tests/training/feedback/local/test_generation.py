@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import torch
 
-from tests.tiny_models import ARCHITECTURES, byte_tokenizer, tiny_lm
+from tests.tiny_models import ARCHITECTURES, byte_tokenizer, tiny_llama, tiny_lm
 from udr.errors import FeedbackError
 from udr_training.feedback.local import CausalLM, answer_text, batches, generation, greedy_tokens, has_ended
 
@@ -103,6 +103,18 @@ def test_end_of_text_ends_an_answer_and_is_not_part_of_it(lm: CausalLM) -> None:
     assert not has_ended(tokenizer, answer, ["\n"]) and has_ended(tokenizer, answer + end, ["\n"])
     assert answer_text(tokenizer, answer + end, ["\n"]) == answer_text(tokenizer, answer, ["\n"]) == "a b"
     assert answer_text(tokenizer, (), ["\n"]) == ""
+
+
+def test_an_answer_ends_at_each_special_token_that_the_models_settings_name() -> None:
+    model: Any = tiny_llama()
+    # As those of Llama 3 and Qwen; the last one is a letter.
+    model.generation_config.eos_token_id = [0, 1, 40]
+    tokenizer = CausalLM("tiny", "fingerprint", model, byte_tokenizer(), pack_tokens=128).tokenizer
+    answer, letter = tokenizer.tokens("a b"), tokenizer.text((40,))
+    assert has_ended(tokenizer, (*answer, 0), NO_STOP) and has_ended(tokenizer, (*answer, 1), NO_STOP)
+    assert answer_text(tokenizer, (*answer, 0), NO_STOP) == answer_text(tokenizer, (*answer, 1), NO_STOP) == "a b"
+    assert not has_ended(tokenizer, (*answer, 40), NO_STOP)
+    assert answer_text(tokenizer, (*answer, 40), NO_STOP) == f"a b{letter}"
 
 
 def test_a_line_break_ends_an_answer_that_may_be_empty_at_its_beginning_too(lm: CausalLM) -> None:

@@ -57,7 +57,8 @@ class CausalLM:
         self._device = parameter.device
         self.dtype = str(parameter.dtype).removeprefix("torch.")
         self._pack_tokens = pack_tokens or PACK_TOKENS.get(self._device.type, PACK_TOKENS["cpu"])
-        self.tokenizer = ModelTokenizer(tokenizer, longest_sequence(model.config))
+        ends = getattr(getattr(model, "generation_config", None), "eos_token_id", None)
+        self.tokenizer = ModelTokenizer(tokenizer, longest_sequence(model.config), ends)
         try_blocks = self._device.type == "cuda"
         self.packing = exact_packing(model, name, self._pack_tokens, self.context, try_blocks=try_blocks)
 

@@ -108,17 +108,17 @@ def _continue_together(
 
 
 def has_ended(tokenizer: ModelTokenizer, answer: Tokens, stop: Sequence[str], *, empty: bool = False) -> bool:
-    """Return whether an answer ends with the end-of-text token or contains a stop text.
+    """Return whether an answer ends with a token that ends it or contains a stop text.
 
     Line breaks at its beginning are none, unless an answer may be ``empty``.
     """
     text = _text(tokenizer, answer, empty=empty)
-    return answer[-1] == tokenizer.end or any(ending in text for ending in stop)
+    return answer[-1] in tokenizer.ends or any(ending in text for ending in stop)
 
 
 def answer_text(tokenizer: ModelTokenizer, answer: Tokens, stop: Sequence[str], *, empty: bool = False) -> str:
     """Return an answer's text up to the first stop text; ``empty`` as in ``has_ended``."""
-    text = _text(tokenizer, answer[:-1] if answer[-1:] == (tokenizer.end,) else answer, empty=empty)
+    text = _text(tokenizer, answer[:-1] if tokenizer.ends.intersection(answer[-1:]) else answer, empty=empty)
     for ending in stop:
         text = text.partition(ending)[0]
     return text.strip()

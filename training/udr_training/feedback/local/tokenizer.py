@@ -1,6 +1,7 @@
 """A language model's tokenizer and window, without the model itself, and the conversion of GGUF files."""
 
 import logging
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,13 +25,24 @@ class ModelTokenizer:
     Attributes:
         context: the longest sequence of the model, in tokens.
         end: the end-of-text token, if there is one.
+        ends: the tokens that end an answer: this one, and those of instruct models that end a turn.
+
+    Args:
+        tokenizer: of Transformers.
+        context: the longest sequence of the model, in tokens.
+        ends: what ends an answer by the model's settings. Only special tokens count: where nothing is set, as in GGUF
+            files, the number is that of the architecture's first model, and a letter in this tokenizer.
     """
 
-    def __init__(self, tokenizer: PreTrainedTokenizerBase, context: int) -> None:
+    def __init__(
+        self, tokenizer: PreTrainedTokenizerBase, context: int, ends: int | Sequence[int] | None = None
+    ) -> None:
         # Transformers' types are too loose to check.
         self._tokenizer: Any = tokenizer
         self.context = context
         self.end: int | None = self._tokenizer.eos_token_id
+        special = {number for number, token in self._tokenizer.added_tokens_decoder.items() if token.special}
+        self.ends = {self.end} | special.intersection(ends if isinstance(ends, Sequence) else [ends])
         self._cache: dict[str, Tokens] = {}
 
     @classmethod
