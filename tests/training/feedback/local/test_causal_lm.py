@@ -4,9 +4,12 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from tokenizers import Tokenizer, models, normalizers
+from transformers import PreTrainedTokenizerFast
 
 from udr.errors import ConfigError, ModelError, UdrError
 from udr_training.feedback.local import CausalLM, ModelTokenizer, multiply_in_float32
@@ -41,6 +44,20 @@ def test_tokenizer_alone_equals_the_models(lm_folder: Path, lm: CausalLM) -> Non
         assert tokenizer.tokens(text) == lm.tokens(text)
         assert tokenizer.tokens(text, start=True) == (0, *lm.tokens(text))
         assert tokenizer.text(tokenizer.tokens(text, start=True)) == tokenizer.text(tokenizer.tokens(text)) == text
+
+
+def test_only_a_prompts_beginning_gets_the_space_that_a_tokenizer_puts_before_every_text() -> None:
+    # As those of Llama 2 and Mistral 7B.
+    letters = dict.fromkeys("▁\nAnswer:good")
+    vocabulary = {piece: number for number, piece in enumerate((*letters, "▁g", "go", "▁go"))}
+    tokenizer = Tokenizer(models.BPE(vocab=vocabulary, merges=[("▁", "g"), ("g", "o"), ("▁g", "o")]))
+    tokenizer.normalizer = normalizers.Sequence([normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")])
+    wrap: Any = PreTrainedTokenizerFast
+    own = ModelTokenizer(wrap(tokenizer_object=tokenizer), 512)
+    segments = ["Answer: good", "\nAnswer: good\n\n", "Answer:", " good"]
+    apart = [own.tokens(text, start=not number) for number, text in enumerate(segments)]
+    assert sum(apart, ()) == tuple(tokenizer.encode("".join(segments)).ids)
+    assert apart[-1][0] == vocabulary["▁go"]
 
 
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])

@@ -44,6 +44,10 @@ class ModelTokenizer:
         special = {number for number, token in self._tokenizer.added_tokens_decoder.items() if token.special}
         self.ends = {self.end} | special.intersection(ends if isinstance(ends, Sequence) else [ends])
         self._cache: dict[str, Tokens] = {}
+        line_break, after = self._ids("\n"), self._ids("\na")
+        # Tokenizers as Llama 2's begin every text with a space, which a prompt has only at its beginning.
+        spaced = after[: len(line_break)] == line_break and after[len(line_break) :] != self._ids("a")
+        self._skipped = line_break if spaced else []
 
     @classmethod
     def load(cls, name: str) -> "ModelTokenizer":
@@ -60,14 +64,26 @@ class ModelTokenizer:
             raise ModelError(f"model {name!r} has no loadable tokenizer: {reason(error)}") from error
 
     def tokens(self, text: str, *, start: bool = False) -> Tokens:
-        """Return the tokens of one segment of a prompt; the first begins with BOS if the tokenizer adds one."""
+        """Return the tokens of one segment of a prompt; the first begins with BOS if the tokenizer adds one.
+
+        If the tokenizer begins every text with a space, the others get the tokens that they have after a line break.
+        """
         key = f"{int(start)}{text}"
         if key not in self._cache:
             if len(self._cache) >= _CACHE_SIZE:
                 self._cache.clear()
-            ids = self._tokenizer(text, add_special_tokens=False, split_special_tokens=True)["input_ids"]
-            self._cache[key] = (*(self._bos() if start else ()), *ids)
+            self._cache[key] = (*self._bos(), *self._ids(text)) if start else tuple(self._inner_ids(text))
         return self._cache[key]
+
+    def _inner_ids(self, text: str) -> list[int]:
+        if not self._skipped:
+            return self._ids(text)
+        ids, count = self._ids(f"\n{text}"), len(self._skipped)
+        # A text that begins with a line break may share its token with the one before.
+        return ids[count:] if ids[:count] == self._skipped else self._ids(text)
+
+    def _ids(self, text: str) -> list[int]:
+        return list(self._tokenizer(text, add_special_tokens=False, split_special_tokens=True)["input_ids"])
 
     def text(self, tokens: Tokens) -> str:
         """Return the text of tokens, without a leading BOS."""
