@@ -132,8 +132,8 @@ class CountingLM:
 
     fingerprint = "counting"
 
-    def __init__(self) -> None:
-        self.read = list[Sequence[int]]()
+    def __init__(self, context: int = 2_048) -> None:
+        self.context, self.read = context, list[Sequence[int]]()
 
     def tokens(self, text: str) -> tuple[int, ...]:
         return (int(text.strip(" .")),)

@@ -33,6 +33,10 @@ class TextLM(Protocol):
     def fingerprint(self) -> str:
         """A hash of the model's files."""
 
+    @property
+    def context(self) -> int:
+        """The longest sequence of the model, in tokens, with the one before a text."""
+
     def tokens(self, text: str) -> tuple[int, ...]:
         """Return the tokens of a part of a text."""
 
@@ -93,7 +97,8 @@ def coherence(lm: TextLM, texts: Sequence[Sequence[str]], shuffles: int = 1, see
         shuffles: random orders that a text is compared with.
         seed: of these orders; a text's do not depend on the other texts.
     """
-    parts = [_fitting([lm.tokens(_spaced(sentence)) for sentence in text]) for text in texts]
+    longest = min(_LONGEST, lm.context - 1)
+    parts = [_fitting([lm.tokens(_spaced(sentence)) for sentence in text], longest) for text in texts]
     orders, windows = [_orders(text, shuffles, seed) for text in parts], [_windows(len(text)) for text in parts]
     asked = [
         tuple(token for part in chosen for token in part)
@@ -132,12 +137,12 @@ def _windows(count: int) -> range:
     return range(_FEWEST_APART, count - _WINDOW + 1)
 
 
-def _fitting(parts: Sequence[tuple[int, ...]]) -> list[tuple[int, ...]]:
+def _fitting(parts: Sequence[tuple[int, ...]], longest: int) -> list[tuple[int, ...]]:
     """Return the first sentences, as many as have the most tokens that are read; very long ones are cut to fit."""
     ends = np.cumsum([len(part) for part in parts])
-    if (fitting := int((ends <= _LONGEST).sum())) >= FEWEST_SENTENCES:
+    if (fitting := int((ends <= longest).sum())) >= FEWEST_SENTENCES:
         return list(parts[:fitting])
-    return [part[: _LONGEST // FEWEST_SENTENCES] for part in parts[:FEWEST_SENTENCES]]
+    return [part[: longest // FEWEST_SENTENCES] for part in parts[:FEWEST_SENTENCES]]
 
 
 def _spaced(sentence: str) -> str:

@@ -37,6 +37,13 @@ def test_a_text_is_measured_the_same_whatever_else_is() -> None:
     assert coherence(CountingLM(), [WHOLE, JOINED, JOINED])[1:] == [alone, alone]
 
 
+def test_a_text_is_read_as_far_as_the_models_window_goes() -> None:
+    lm = CountingLM(context=10)
+    assert coherence(lm, [WHOLE]) == coherence(CountingLM(), [WHOLE[:9]])
+    # One token of the window is the model's own, before the text.
+    assert max(map(len, lm.read)) == 9
+
+
 def test_a_model_is_loaded_by_what_another_package_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(tmp_path)
     install_entry_point(tmp_path, LM_GROUP, "tests.fakes:load_counting_lm")
