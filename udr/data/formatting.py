@@ -14,6 +14,7 @@ import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 
 from udr.data.task import Kind, Metric, Task, TaskFamily, Template
 from udr.errors import InvalidInputError, brief, listed
@@ -118,7 +119,9 @@ def options(task: Task, row: Row) -> tuple[str, ...]:
     lead, _, tail = task.output.source.partition("{target}")
     space = lead[len(lead.rstrip(" ")) :]
     continuations = tuple(f"{space}{task.verbalizer.get(target, target)}{tail}" for target in targets(task, row))
-    if not all(continuations) or any(a != b and b.startswith(a) for a in continuations for b in continuations):
+    # In order, what begins with another text follows it.
+    ordered = sorted(set(continuations))
+    if not all(continuations) or any(after.startswith(text) for text, after in pairwise(ordered)):
         return tuple(f"{text}\n" for text in continuations)
     return continuations
 

@@ -5,9 +5,10 @@ from dataclasses import replace
 import pytest
 
 from tests.training.table_lm import TableLM
-from udr.data import Pool, formatting
+from udr.data import Pool, Task, formatting
 from udr.errors import FeedbackError
-from udr_training.feedback import Pair, cut_longest, pair_prompt, prompt_of
+from udr.types import Row
+from udr_training.feedback import Pair, cut_longest, pair_keys, pair_prompt, prompt_of
 from udr_training.feedback.local import CausalLM
 
 
@@ -28,8 +29,20 @@ def test_context_is_packed_with_the_instruction_and_part_of_the_key(reviews: Poo
     plain = prompt_of(lm, reviews.task, query, [context, demonstration])
     common = pair_prompt(lm, replace(pair, context=(context,)))
     assert common.parts == (plain.parts[0] + plain.parts[1], *plain.parts[2:]) and common.options == plain.options
-    keys = {pair.key, replace(pair, context=(context,)).key, replace(pair, context=(demonstration,)).key}
-    assert len(keys) == 3
+    assert len(set(pair_keys([pair, *(replace(pair, context=(row,)) for row in (context, demonstration))]))) == 3
+
+
+def test_the_keys_of_pairs_take_one_rendering_of_each_query(reviews: Pool, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked, options = list[str](), formatting.options
+
+    def counted(task: Task, row: Row) -> tuple[str, ...]:
+        asked.append(row.id)
+        return options(task, row)
+
+    monkeypatch.setattr(formatting, "options", counted)
+    queries, shown = reviews.rows[:2], reviews.rows[2:6]
+    keys = pair_keys([Pair(reviews.task, query, row) for query in queries for row in shown])
+    assert len(set(keys)) == 8 and asked == [query.id for query in queries]
 
 
 def test_special_tokens_in_data_are_ordinary_text(lm: CausalLM) -> None:

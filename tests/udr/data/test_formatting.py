@@ -1,5 +1,6 @@
 """The wording, compared with golden texts: exactly what language models and encoders read."""
 
+import time
 from dataclasses import replace
 from typing import Any
 
@@ -80,6 +81,14 @@ def test_options_include_the_end_of_the_template_and_a_newline_if_one_is_a_prefi
     for fields, choices in (({}, CHOICE_ROW.choices), ({"choices": ["sky", "sea"]}, ())):
         prompt = formatting.query_prompt(CHOICE, {"question": "Up?", **fields}, choices)
         assert prompt == "Q: Up?\nChoices: sky, sea\nA:"
+
+
+def test_options_of_thousands_of_labels_are_compared_in_no_time() -> None:
+    labels = [f"label {number:05d}" for number in range(5_000)]
+    started = time.monotonic()
+    assert formatting.options(parse_task({**TREC.to_json(), "labels": labels}), ROW)[-1] == " label 04999"
+    assert formatting.options(parse_task({**TREC.to_json(), "labels": [*labels, "label"]}), ROW)[-1] == " label\n"
+    assert time.monotonic() - started < 1
 
 
 def test_an_empty_answer_can_be_generated_and_scored() -> None:

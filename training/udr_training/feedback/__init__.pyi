@@ -4,7 +4,8 @@ from .checks import (
 from .local import load_local as load_local, opened_lm as opened_lm
 from .export import exported as exported
 from .pairs import (
-    Pair as Pair, TrainingTask as TrainingTask, candidate_pairs as candidate_pairs, pair_prompt as pair_prompt,
+    Pair as Pair, TrainingTask as TrainingTask, candidate_pairs as candidate_pairs, pair_keys as pair_keys,
+    pair_prompt as pair_prompt,
 )
 from .prompts import LMTokenizer as LMTokenizer, cut_longest as cut_longest, prompt_of as prompt_of
 from .run import (

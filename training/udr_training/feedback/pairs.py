@@ -44,10 +44,11 @@ class Pair:
         text = (renderer or PromptRenderer()).render(self.task, self.query, shown)
         return replace(text, basis=self.basis) if self.basis else text
 
-    @property
-    def key(self) -> PairKey:
-        """The key of the pair's score."""
-        return self.text().key
+
+def pair_keys(pairs: Sequence[Pair]) -> list[PairKey]:
+    """Return the keys of the scores of pairs of one task."""
+    renderer = PromptRenderer()
+    return [pair.text(renderer).key for pair in pairs]
 
 
 def pair_prompt(lm: LMTokenizer, pair: Pair) -> Prompt:

@@ -9,7 +9,7 @@ from udr.data import Collection, Kind, Pool, formatting
 from udr.errors import ConfigError
 from udr_training.candidates import Candidates, first_neighbours, later_counts, rank_all
 from udr_training.config import RunConfig
-from udr_training.feedback import FeedbackLM, FeedbackStore, TrainingTask, load_lm, pair_score
+from udr_training.feedback import FeedbackLM, FeedbackStore, TrainingTask, load_lm, pair_keys, pair_score
 from udr_training.run_folder import RunFolder
 from udr_training.runs.plan import RewardPlan, RunPlan, TaskPlan, clock
 from udr_training.runs.throughput import pairs_per_second, reward_rates, seconds_per_step
@@ -156,7 +156,8 @@ def _reward_plan(
 def _task_plan(
     task: TrainingTask, proposed: Candidates, lm: FeedbackLM, store: Path, config: RunConfig, rate: float
 ) -> TaskPlan:
-    keyed, stored, agreement = [(pair, pair.key) for pair in task.pairs(proposed)], 0, None
+    pairs, stored, agreement = task.pairs(proposed), 0, None
+    keyed = list(zip(pairs, pair_keys(pairs), strict=True))
     labels = task.pool.task.kind is Kind.CLASSIFICATION
     by_labels = config.train.extrapolate == "labels" and labels
     judged = by_labels or (labels and config.candidates.later == "allocated")

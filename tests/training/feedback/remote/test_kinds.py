@@ -151,7 +151,7 @@ def test_scores_of_answers_read_by_older_rules_are_made_anew(
         # Older scores have keys of the prompt alone.
         store.put(
             {
-                Pair(pair.task, pair.query, pair.demonstration).key: as_likelihoods(pair.task, pair.query, 0.5)
+                Pair(pair.task, pair.query, pair.demonstration).text().key: as_likelihoods(pair.task, pair.query, 0.5)
                 for pair in pairs
             }
         )

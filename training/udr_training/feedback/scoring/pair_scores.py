@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from udr.models import Done, Shard, shard_key
 from udr_training.feedback.packing import Likelihoods, Prompt
-from udr_training.feedback.pairs import Pair
+from udr_training.feedback.pairs import Pair, pair_keys
 from udr_training.feedback.prompts import PromptRenderer, PromptText
 from udr_training.feedback.scoring.scorers import (
     FeedbackLM,
@@ -42,8 +42,7 @@ class Progress:
 
 def stored_scores(store: FeedbackStore, pairs: Sequence[Pair]) -> dict[tuple[str, str], float] | None:
     """Return the score of each pair by (query id, demonstration id), or None if one is not stored."""
-    renderer = PromptRenderer()
-    keys = [pair.text(renderer).key for pair in pairs]
+    keys = pair_keys(pairs)
     stored = store.get(set(keys))
     if not stored.keys() >= set(keys):
         return None

@@ -14,7 +14,7 @@ from udr.types import Row
 from udr_training.answering import is_remote
 from udr_training.feedback.export import refuse_other_lm, scored_by, scored_tasks, scored_with
 from udr_training.feedback.local import opened_lm
-from udr_training.feedback.pairs import Pair, TrainingTask
+from udr_training.feedback.pairs import Pair, TrainingTask, pair_keys
 from udr_training.feedback.scoring import FeedbackLM, Progress, pair_score, score_pairs
 from udr_training.feedback.store import FeedbackStore
 from udr_training.run_folder import RunFolder
@@ -87,7 +87,7 @@ class SetQuestion:
     ) -> NDArray[np.float64]:
         pairs = [self._shown(task, row, retriever, weight) for row in rows for weight in weights]
         score_pairs(lm, store, pairs, partial(self.on_progress, task.pool.task.name))
-        keys = [pair.key for pair in pairs]
+        keys = pair_keys(pairs)
         stored = store.get(set(keys))
         scores = [pair_score(pair, stored[key]) for pair, key in zip(pairs, keys, strict=True)]
         return np.array(scores).reshape(len(rows), len(weights))
