@@ -1,5 +1,6 @@
 """Evaluation: the same queries for every retriever, nearest demonstration last, values that can be checked."""
 
+import re
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -11,10 +12,10 @@ import pytest
 from tests.fakes import NOTES, write_task
 from tests.training.copy_lm import CopyLM
 from udr.data import Metric, Pool, Template, open_collection
-from udr.errors import ConfigError, DataError, ModelError, UdrError
+from udr.errors import ConfigError, DataError, FeedbackError, ModelError, UdrError
 from udr.types import Row
 from udr_training.answering import sari
-from udr_training.evaluation import EvaluationConfig, evaluate, open_retriever, predict, task_estimate
+from udr_training.evaluation import EvaluationConfig, Shown, evaluate, open_retriever, predict, task_estimate
 from udr_training.evaluation.report import markdown
 from udr_training.feedback.local import CausalLM
 
@@ -24,13 +25,14 @@ def test_the_nearest_demonstration_is_shown_last(pools: dict[str, Pool], name: s
     pool = pools[name]
     query, first, second = pool.rows[3], pool.rows[4], pool.rows[5]
     # The model copies the last target.
-    assert predict(CopyLM(), pool, [query, query], [[second, first], [first, second]]) == [first.target, second.target]
+    answers = predict(CopyLM(), pool, [query, query], [Shown([first, second]), Shown([second, first])], 2)
+    assert [answer.text for answer in answers] == [first.target, second.target]
 
 
 def test_generated_answers_exclude_what_follows_the_target(pools: dict[str, Pool]) -> None:
     rows = pools["reverse"].rows
     pool = Pool(replace(pools["reverse"].task, output=Template("Reversed: {target};")), rows)
-    assert predict(CopyLM(), pool, [rows[0]], [[rows[4]]]) == [rows[4].target]
+    assert predict(CopyLM(), pool, [rows[0]], [Shown([rows[4]])], 1)[0].text == rows[4].target
 
 
 def test_one_long_target_leaves_half_of_the_window_to_prompts(
@@ -46,12 +48,30 @@ def test_one_long_target_leaves_half_of_the_window_to_prompts(
     task, rows = pools["reverse"].task, pools["reverse"].rows
     pool, lm = Pool(task, (replace(rows[0], target="x" * 17_000), *rows[1:])), Narrow()
     for query in rows[1:3]:
-        assert predict(lm, pool, [query], [[rows[4]]]) == [rows[4].target]
+        assert predict(lm, pool, [query], [Shown([rows[4]])], 1)[0].text == rows[4].target
     assert lm.rooms == [200, 200]
     # Once, though answers are asked for in blocks.
     (record,) = caplog.records
     assert f"as long as the target of row '{rows[0].id}' needs 17008 tokens, more than half of" in record.getMessage()
     assert "window of 400; answers get that half" in record.getMessage()
+
+
+def test_demonstrations_that_do_not_fit_the_window_are_left_out_and_counted(
+    pools: dict[str, Pool], caplog: pytest.LogCaptureFixture
+) -> None:
+    class Narrow(CopyLM):
+        context = 400
+
+    pool, (query, nearest, long, *rows) = pools["reverse"], pools["reverse"].rows[:5]
+    long, wordy = replace(long, target="x" * 500), replace(rows[0], input={"words": "w" * 500})
+    shown = [Shown([nearest, long, *rows]), Shown([wordy])]
+    answers = predict(Narrow(), pool, [query, query], shown, 4)
+    assert [answer.demonstrations for answer in answers] == [(rows[1].id, rows[0].id, nearest.id), (wordy.id,)]
+    fewer, cut = (record.getMessage() for record in caplog.records)
+    assert fewer.startswith("task reverse: 1 of 2 prompts show fewer demonstrations than 4, to fit the language ")
+    assert re.search(r"task reverse: 1 of 2 prompts are cut by \d+ tokens of .* to fit .* window of 400 tokens", cut)
+    with pytest.raises(FeedbackError, match=r"needs \d+ tokens without any demonstration's input \(0 shown\)"):
+        predict(Narrow(), pool, [replace(query, input={"words": "w" * 500})], shown[:1], 4)
 
 
 def test_answers_may_be_empty_where_a_target_is(pools: dict[str, Pool]) -> None:
@@ -64,7 +84,7 @@ def test_answers_may_be_empty_where_a_target_is(pools: dict[str, Pool]) -> None:
 
     pool = pools["reverse"]
     for rows in (pool.rows, (*pool.rows[:6], replace(pool.rows[6], target=""))):
-        assert predict(Recording(), Pool(pool.task, rows), [rows[0]], [[rows[4]]]) == [rows[4].target]
+        assert predict(Recording(), Pool(pool.task, rows), [rows[0]], [Shown([rows[4]])], 1)[0].text == rows[4].target
     assert asked == [False, True]
 
 
@@ -83,7 +103,7 @@ def test_retrievers_show_the_nearest_first_and_never_the_query_or_a_copy(reviews
     queries = [Row(id="q", input={"text": text}, target="good") for text in ("train 7", "?")]
     nearest, unknown = open_retriever("bm25", 0).demonstrations(reviews, queries, 5)
     assert nearest.rows[0].input["text"] == "train 7 the sea is bad indeed"
-    assert nearest.prompt(2) == [nearest.rows[1], nearest.rows[0]]
+    assert nearest.prompt(range(2)) == [nearest.rows[1], nearest.rows[0]]
     assert (len(nearest.rows), nearest.drawn) == (5, 0) and (len(unknown.rows), unknown.drawn) == (5, 5)
 
 

@@ -21,7 +21,7 @@ def test_best_candidates_come_first_and_are_those_of_training(reviews: Pool) -> 
     proposed = propose(CandidatePool(pool, 0), queries, first_neighbours(pool), 6, 0.5)
     for query, best in zip(queries, Oracle(lambda _: CopyLM(), 6).demonstrations(pool, queries, 6), strict=True):
         shown = best.rows
-        assert best.prompt(2) == [shown[1], shown[0]]
+        assert best.prompt(range(2)) == [shown[1], shown[0]]
         assert {row.id for row in shown} == set(proposed[query.id]) and len(shown) == 6
         # The model copies the last target: candidates with the gold one score 1, all others 0; ties by id.
         order = [(row.target != query.target, row.id) for row in shown]
@@ -33,8 +33,8 @@ def test_best_candidates_come_first_and_are_those_of_training(reviews: Pool) -> 
 def test_answers_are_right_if_a_candidate_can_make_them_right(pools: dict[str, Pool], name: str) -> None:
     pool = pools[name]
     shown = Oracle(lambda _: CopyLM(), 6).demonstrations(pool, pool.rows, 2)
-    prompts = [item.prompt(2) for item in shown]
-    answers = predict(CopyLM(), pool, pool.rows, prompts)
+    prompts = [item.prompt(range(2)) for item in shown]
+    answers = [answer.text for answer in predict(CopyLM(), pool, pool.rows, shown, 2)]
     reachable = [query.target in {row.target for row in rows} for query, rows in zip(pool.rows, prompts, strict=True)]
     assert [answer == query.target for answer, query in zip(answers, pool.rows, strict=True)] == reachable
     assert sum(reachable) > 0.9 * len(pool)

@@ -11,6 +11,7 @@ from udr_training.answering import is_remote
 from udr_training.config import RunConfig
 from udr_training.evaluation.after_training import SHOTS, tested, untrained
 from udr_training.evaluation.answers import AnsweringLM, predict
+from udr_training.evaluation.retrievers import Shown
 from udr_training.feedback import load_local
 
 # Test rows of a task that are answered.
@@ -61,12 +62,12 @@ def forecast(
         queries = sample(folder.rows("test"), rows, config.seed)
         pool = folder.pool(config.candidates.pool or None, config.seed)
         draw, few = random.Random(config.seed), queries[:_ROWS]
-        shown = [draw.sample(pool.rows, min(SHOTS, len(pool))) for _ in few]
+        shown = [Shown(draw.sample(pool.rows, min(SHOTS, len(pool)))) for _ in few]
         if not counts:
             # A warm-up.
-            predict(lm, pool, few[:1], shown[:1])
+            predict(lm, pool, few[:1], shown[:1], SHOTS)
         began = time.monotonic()
-        predict(lm, pool, few, shown)
+        predict(lm, pool, few, shown, SHOTS)
         counts[name] = len(queries)
         seconds += len(queries) * (time.monotonic() - began) / len(few)
     retrievers = len(untrained(config)) + 1

@@ -88,7 +88,8 @@ class PromptText:
                 )
             raise FeedbackError(
                 f"task {self.task.name!r}, row {self.row.id!r}: the prompt needs {fixed} tokens without any "
-                f"demonstration's input, but the language model's window is {lm.context}; shorten {long} or remove it"
+                f"demonstration's input ({len(outputs)} shown), but the language model's window is {lm.context}; "
+                f"shorten {long} or remove it"
             )
         room = lm.context - fixed
         common_room = min(room, (room + sum(map(len, outputs[num_common:]))) // 2)

@@ -95,9 +95,4 @@ class LocalModel:
         self, pool: Pool, queries: Sequence[Row], shown: Sequence[Shown], shots: int, on_done: Callable[[int], None]
     ) -> list[Answer]:
         """See ``AnsweringModel``."""
-        rows = [item.prompt(shots) for item in shown]
-        texts = predict(self.lm, pool, queries, rows, on_done)
-        return [
-            Answer(query.id, tuple(row.id for row in shown_rows), text)
-            for query, shown_rows, text in zip(queries, rows, texts, strict=True)
-        ]
+        return predict(self.lm, pool, queries, shown, shots, on_done)

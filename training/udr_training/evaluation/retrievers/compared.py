@@ -35,9 +35,9 @@ class Shown:
     order: Order = Order.NEAREST_LAST
     seed: int = 0
 
-    def prompt(self, shots: int) -> list[Row]:
-        """Return the best rows, at most ``shots``, in the order in which a prompt shows them."""
-        return [self.rows[position] for position in self.arrange(range(min(shots, len(self.rows))))]
+    def prompt(self, positions: Sequence[int]) -> list[Row]:
+        """Return the rows at some positions, in the order in which a prompt shows them."""
+        return [self.rows[position] for position in self.arrange(positions)]
 
 
 class ComparedRetriever(Protocol):
