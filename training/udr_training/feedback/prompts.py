@@ -1,5 +1,6 @@
 """Prompts: the texts that the language model reads, each rendered once, and their tokens."""
 
+from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -130,7 +131,6 @@ def prompt_of(
 
 def cut_longest(texts: Sequence[Tokens], room: int) -> list[Tokens]:
     """Return the texts, the longest ones truncated, so that together they have at most ``room`` tokens."""
-    limit = max(map(len, texts), default=0)
-    while limit > 0 and sum(min(len(tokens), limit) for tokens in texts) > room:
-        limit -= 1
-    return [tokens[:limit] for tokens in texts]
+    limits = range(max(map(len, texts), default=0) + 1)
+    fitting = bisect_right(limits, room, key=lambda limit: sum(min(len(tokens), limit) for tokens in texts))
+    return [tokens[: max(0, fitting - 1)] for tokens in texts]
