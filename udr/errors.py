@@ -129,7 +129,7 @@ class FeedbackError(UdrError):
 
 
 class TrainingError(UdrError):
-    """A process of a training ended early; the same command resumes the training."""
+    """A training or one of its processes ended early; the same command resumes the training."""
 
 
 class PartialError(UdrError):

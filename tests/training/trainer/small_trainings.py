@@ -5,9 +5,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from itertools import chain, repeat
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import pytest
+import torch
 from sentence_transformers import SentenceTransformer
 
 from udr_training.config import TrainConfig
@@ -43,6 +44,11 @@ def _interrupted_at(step: int) -> Callable[..., object]:
         return forward(self, *columns)
 
     return call
+
+
+def out_of_memory(*_: object, **__: object) -> NoReturn:
+    """Fail as on a GPU that is too small."""
+    raise torch.OutOfMemoryError
 
 
 def without_validation(tasks: Tasks) -> dict[str, TaskExamples]:

@@ -13,9 +13,18 @@ from sentence_transformers import (
     SentenceTransformerTrainingArguments,
 )
 
-from tests.training.trainer.small_trainings import TEXTS, Tasks, metrics, never_better, trained, without_validation
-from udr.errors import ConfigError
+from tests.training.trainer.small_trainings import (
+    TEXTS,
+    Tasks,
+    metrics,
+    never_better,
+    out_of_memory,
+    trained,
+    without_validation,
+)
+from udr.errors import ConfigError, TrainingError
 from udr_training.config import LOSSES, TrainConfig
+from udr_training.losses import CandidateLoss
 from udr_training.trainer import RankValidation, num_steps
 
 
@@ -156,6 +165,28 @@ def test_a_best_model_that_cannot_be_loaded_is_an_error(
     with pytest.raises(OSError, match="no such checkpoint"):
         trained({"reviews": examples["reviews"]}, replace(config, epochs=1), tmp_path)
     assert not (tmp_path / "model").exists()
+
+
+@pytest.mark.parametrize(
+    ("settings", "advice"),
+    [
+        ({}, "train.mini_batch=32"),
+        ({"mini_batch": 32}, "train.mini_batch=16"),
+        ({"mini_batch": 1}, "train.gradient_checkpointing=true"),
+    ],
+)
+def test_a_step_that_memory_is_too_small_for_resumes_with_less(
+    settings: dict[str, int],
+    advice: str,
+    examples: Tasks,
+    config: TrainConfig,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(CandidateLoss, "forward", out_of_memory)
+    changed = replace(config, **settings)  # type: ignore[arg-type]
+    with pytest.raises(TrainingError, match=f"more memory than cpu has; to resume it .* with --set {advice}$"):
+        trained(without_validation({"reviews": examples["reviews"]}), changed, tmp_path)
 
 
 def test_one_process_trains_on_one_of_many_gpus(

@@ -20,10 +20,10 @@ from transformers import EarlyStoppingCallback, TrainerState
 from transformers.training_args import OptimizerNames
 
 from udr.data import formatting
-from udr.errors import ConfigError, reason
+from udr.errors import ConfigError, TrainingError, reason
 from udr.files import let_others_read, whole_folder
 from udr.models import RECORD, RECORD_FORMAT
-from udr_training.config import TrainConfig
+from udr_training.config import TrainConfig, updates_while_backward
 from udr_training.losses import (
     CandidateLoss,
     agreed,
@@ -73,6 +73,7 @@ def train_encoder(
 
     Raises:
         ConfigError: the optimizer is unknown or its package is missing, or the encoder does not support a setting.
+        TrainingError: a step needs too much memory.
     """
     check_optimizer(config.optimizer)
     torch.manual_seed(seed)
@@ -111,6 +112,11 @@ def train_encoder(
         trainer.train(resume_from_checkpoint=str(last) if last else None)
     except ImportError as error:
         raise ConfigError(f"train.optimizer {config.optimizer!r} cannot be used: {reason(error)}") from error
+    except torch.OutOfMemoryError as error:
+        raise TrainingError(
+            f"a step of the training needs more memory than {model.device} has; to resume it with less, run the same "
+            f"command with --set {_smaller(config)}"
+        ) from error
     wait_for_all()
     model = trainer.gather()
     if process_number() > 0:
@@ -132,6 +138,13 @@ class _Trainer(SharedTraining, WithoutCard, SentenceTransformerTrainer):
 
     def _load_best_model(self) -> None:
         self._load_from_checkpoint(str(self.state.best_model_checkpoint))
+
+
+def _smaller(config: TrainConfig) -> str:
+    """Return a setting with which a step needs less memory, and a run the same result."""
+    if config.mini_batch == 1 or updates_while_backward(config.optimizer):
+        return "train.gradient_checkpointing=true"
+    return f"train.mini_batch={config.mini_batch // 2 or 32}"
 
 
 def _warn_if_worse(state: TrainerState) -> None:

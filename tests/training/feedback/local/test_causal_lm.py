@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 from tokenizers import Tokenizer, models, normalizers
-from transformers import PreTrainedTokenizerFast
+from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 
 from udr.errors import ConfigError, ModelError, UdrError
 from udr_training.feedback.local import CausalLM, ModelTokenizer, multiply_in_float32
@@ -35,6 +35,15 @@ def test_model_that_cannot_be_loaded_is_refused(
     (folder / "config.json").write_text("{}")
     with pytest.raises(error, match=message):
         load(folder)
+
+
+def test_a_model_that_does_not_fit_on_the_device_is_refused(lm_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise torch.OutOfMemoryError
+
+    monkeypatch.setattr(LlamaForCausalLM, "to", full)
+    with pytest.raises(ModelError, match="in bfloat16 does not fit on cpu; use a smaller model, another dtype or"):
+        CausalLM.load(str(lm_folder), dtype="bfloat16")
 
 
 def test_tokenizer_alone_equals_the_models(lm_folder: Path, lm: CausalLM) -> None:

@@ -210,6 +210,28 @@ def test_prompts_beyond_an_unchecked_window_are_not_packed(monkeypatch: pytest.M
     assert_scored_as_alone(lm, [Prompt((tuple(range(WINDOW)), (7, 8)), ((3,), (4, 5)))])
 
 
+def test_out_of_memory_halves_the_rows_of_plain_scores(monkeypatch: pytest.MonkeyPatch) -> None:
+    lm, limit = lm_of(tiny_llama()), 8
+    prompts = [Prompt(((1, 2), (number,)), ((6,), (7, 8), (9,))) for number in range(5)]
+    texts = [tuple(range(2, 2 + number)) for number in range(3, 20)]
+    forward = lm.model.forward
+
+    def limited(input_ids: torch.Tensor, **settings: object) -> object:
+        if len(input_ids) > limit:
+            raise torch.OutOfMemoryError
+        return forward(input_ids=input_ids, **settings)
+
+    def scores() -> list[NDArray[np.float64]]:
+        return [*local.plain_log_likelihoods(lm.model, prompts), *lm.token_log_likelihoods(texts)]
+
+    monkeypatch.setattr(lm.model, "forward", limited)
+    expected, limit = scores(), 3
+    assert_equal(scores(), expected)
+    limit = 0
+    with pytest.raises(FeedbackError, match="out of memory with one prompt of 20 tokens on cpu"):
+        lm.token_log_likelihoods(texts)
+
+
 def test_out_of_memory_halves_packs_and_keeps_scores(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

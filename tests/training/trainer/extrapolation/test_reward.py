@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from tests.training.trainer.small_trainings import Tasks
+from tests.training.trainer.small_trainings import Tasks, out_of_memory
 from udr.data import Kind, Metric, Pool, Task, Template, formatting
-from udr.errors import ModelError
+from udr.errors import ModelError, TrainingError
 from udr.types import Row
 from udr_training.candidates import Agreement, Candidates, rank_candidates
 from udr_training.config import RewardConfig, RunConfig, TrainConfig
@@ -178,6 +178,14 @@ def test_an_interrupted_training_resumes_with_the_same_result(
     assert one["r00"] == pytest.approx(other["r00"], abs=1e-5)
     logged = [json.loads(line)["step"] for line in (tmp_path / "reward-metrics.jsonl").read_text("utf-8").splitlines()]
     assert logged == sorted(set(logged))
+
+
+def test_a_step_that_memory_is_too_small_for_is_told(
+    task: TaskExamples, config: RunConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ScoreListLoss, "forward", out_of_memory)
+    with pytest.raises(TrainingError, match=r"reward model's training needs more memory than cpu has; .* --processes"):
+        train_reward({"words": task}, config, 0, tmp_path)
 
 
 def test_pairs_that_are_cut_are_counted(

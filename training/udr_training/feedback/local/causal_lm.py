@@ -28,6 +28,9 @@ PACK_TOKENS = {"cpu": 512, "cuda": 4096}
 """Tokens per pack, by device: attention grows with the square of a pack's size, small packs leave cores idle."""
 
 
+_SMALLER = "use a smaller model, another dtype or another device"
+
+
 class CausalLM:
     """Scores options after prompts, packed if the model allows it, and generates greedily.
 
@@ -73,7 +76,7 @@ class CausalLM:
             pack_tokens: tokens per pack; None uses the measured optimum of the device.
 
         Raises:
-            ModelError: there is no such model, or it is not a causal language model.
+            ModelError: there is no such model, it is not a causal language model, or it does not fit on the device.
             ConfigError: the dtype or the device does not exist.
         """
         _LOG.info("loading %s...", name.removeprefix(hub.PACKAGE))
@@ -86,9 +89,11 @@ class CausalLM:
             model: Any = AutoModelForCausalLM.from_pretrained(
                 str(folder), local_files_only=True, dtype=getattr(torch, dtype)
             )
+            model.to(device)
+        except torch.OutOfMemoryError as error:
+            raise ModelError(f"model {name!r} in {dtype} does not fit on {device}; {_SMALLER}") from error
         except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
             raise ModelError(f"model {name!r} is not a loadable causal language model: {reason(error)}") from error
-        model.to(device)
         if model.device.type == "cpu":
             keep_freed_memory()
             if not cpu_multiplies(dtype):
@@ -151,9 +156,15 @@ class CausalLM:
         """Return the log-likelihood of each token of texts after those before it, the first as a text's beginning.
 
         Texts are padded, not packed: all their tokens count, so little is shared.
+
+        Raises:
+            FeedbackError: memory is too small for one text.
         """
         start = self.tokens("", start=True) or ((0,) if self.tokenizer.end is None else (self.tokenizer.end,))
-        return token_log_likelihoods(self.model, [(*start, *text) for text in texts])
+        try:
+            return token_log_likelihoods(self.model, [(*start, *text) for text in texts])
+        except torch.OutOfMemoryError as error:
+            raise self._no_memory(len(start) + max(map(len, texts))) from error
 
     def generate(
         self,
@@ -179,8 +190,7 @@ class CausalLM:
 
     def _no_memory(self, tokens: int) -> FeedbackError:
         return FeedbackError(
-            f"model {self.name!r}: out of memory with one prompt of {tokens} tokens on {self._device}; "
-            "use a smaller model, another dtype or another device"
+            f"model {self.name!r}: out of memory with one prompt of {tokens} tokens on {self._device}; {_SMALLER}"
         )
 
 

@@ -2,6 +2,8 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -12,6 +14,9 @@ from udr_training.feedback.local.masks import MaskStyle, Model
 from udr_training.feedback.packing import Pack, Prompt, Tokens
 
 Inputs = Mapping[str, object]
+
+_Row = TypeVar("_Row")
+_Result = TypeVar("_Result")
 
 LogitReader = Callable[[Model, Inputs, Tensor], Iterator[Tensor]]
 """Runs the model on its inputs and yields the logits at the given positions, chunk by chunk: [chunk, vocabulary]."""
@@ -80,7 +85,7 @@ def plain_log_likelihoods(model: Model, prompts: Sequence[Prompt], rows: int = 8
     sequences = [(prompt.context, option) for prompt in prompts for option in prompt.options]
     sums: list[float] = []
     for first in range(0, len(sequences), rows):
-        sums += _plain_sums(model, sequences[first : first + rows])
+        sums += _in_memory(sequences[first : first + rows], partial(_plain_sums, model))
     flat = iter(sums)
     return [np.array([next(flat) for _ in prompt.options]) for prompt in prompts]
 
@@ -109,20 +114,38 @@ def token_log_likelihoods(model: Model, texts: Sequence[Tokens], rows: int = 8) 
 
     Texts of about the same length are read together, ``rows`` at a time.
     """
-    device = next(model.parameters()).device
     results: dict[int, NDArray[np.float64]] = {}
     order = sorted(range(len(texts)), key=lambda number: len(texts[number]))
     for first in range(0, len(order), rows):
         numbers = order[first : first + rows]
-        width = max(len(texts[number]) for number in numbers)
-        ids = torch.zeros((len(numbers), width), dtype=torch.long)
-        mask = torch.zeros_like(ids)
-        for line, number in enumerate(numbers):
-            ids[line, : len(texts[number])] = torch.tensor(texts[number])
-            mask[line, : len(texts[number])] = 1
-        logits = model(input_ids=ids.to(device), attention_mask=mask.to(device), use_cache=False).logits
-        for line, number in enumerate(numbers):
-            targets = torch.tensor(texts[number][1:], device=device)
-            logs = torch.log_softmax(logits[line, : len(targets)], dim=-1, dtype=torch.float32)
-            results[number] = logs.gather(1, targets[:, None])[:, 0].double().cpu().numpy()
+        together = _in_memory([texts[number] for number in numbers], partial(_token_logs, model))
+        results |= dict(zip(numbers, together, strict=True))
     return [results[number] for number in range(len(texts))]
+
+
+def _token_logs(model: Model, texts: Sequence[Tokens]) -> list[NDArray[np.float64]]:
+    device = next(model.parameters()).device
+    ids = torch.zeros((len(texts), max(map(len, texts))), dtype=torch.long)
+    mask = torch.zeros_like(ids)
+    for row, text in enumerate(texts):
+        ids[row, : len(text)] = torch.tensor(text)
+        mask[row, : len(text)] = 1
+    logits = model(input_ids=ids.to(device), attention_mask=mask.to(device), use_cache=False).logits
+    results = []
+    for row, text in enumerate(texts):
+        targets = torch.tensor(text[1:], device=device)
+        logs = torch.log_softmax(logits[row, : len(targets)], dim=-1, dtype=torch.float32)
+        results.append(logs.gather(1, targets[:, None])[:, 0].double().cpu().numpy())
+    return results
+
+
+def _in_memory(rows: Sequence[_Row], compute: Callable[[Sequence[_Row]], list[_Result]]) -> list[_Result]:
+    """Return the results of rows that are computed together, or in halves if memory runs out."""
+    try:
+        return compute(rows)
+    except torch.OutOfMemoryError:
+        if len(rows) == 1:
+            raise
+    # Not while the error is handled, which keeps what was allocated.
+    middle = len(rows) // 2
+    return [*_in_memory(rows[:middle], compute), *_in_memory(rows[middle:], compute)]

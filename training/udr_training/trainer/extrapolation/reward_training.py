@@ -12,6 +12,7 @@ from sentence_transformers import CrossEncoder, CrossEncoderTrainer, CrossEncode
 from sentence_transformers.util import batch_to_device
 from torch import Tensor, nn
 
+from udr.errors import TrainingError
 from udr.files import let_others_read, whole_folder
 from udr_training.config import RunConfig, TrainConfig
 from udr_training.losses import agreed, gathered, kl_loss, process_number, wait_for_all
@@ -58,6 +59,7 @@ def train_reward(
 
     Raises:
         ModelError: the model cannot be loaded.
+        TrainingError: a step needs too much memory.
     """
     train = reward_config(config)
     torch.manual_seed(seed)
@@ -80,7 +82,14 @@ def train_reward(
     if process_number() > 0:
         # Another dropout on each process.
         torch.manual_seed(seed + process_number())
-    trainer.train(resume_from_checkpoint=str(last) if last else None)
+    try:
+        trainer.train(resume_from_checkpoint=str(last) if last else None)
+    except torch.OutOfMemoryError as error:
+        raise TrainingError(
+            f"a step of the reward model's training needs more memory than {reward.model.device} has; to resume it "
+            "with less, run the same command with more --processes, one per GPU, which share each step; or train into "
+            "another --out with a smaller --batch-size"
+        ) from error
     wait_for_all()
     model = trainer.gather()
     if process_number() > 0:
