@@ -91,7 +91,8 @@ class ChatServer(CompletionsServer):
         assert self.top is not None
         likeliest = sorted(self.top(messages).items(), key=lambda item: -item[1])[:count]
         top = [{"token": token, "logprob": math.log(share)} for token, share in likeliest]
-        return {"content": [{**top[0], "top_logprobs": top}]}
+        first = top[0] if top else {"token": self.answer_of(messages), "logprob": -0.1}
+        return {"content": [{**first, "top_logprobs": top}]}
 
 
 def running(answer_of: Answer = copied) -> AbstractContextManager[ChatServer]:

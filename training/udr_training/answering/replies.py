@@ -102,7 +102,8 @@ def _alternatives(logprobs: object) -> tuple[tuple[str, ...], tuple[tuple[tuple[
     tokens, top = list[str](), list[tuple[tuple[str, float], ...]]()
     for position in content[:_POSITIONS] if isinstance(content, list) else ():
         listed = position.get("top_logprobs") if isinstance(position, Mapping) else None
-        if not isinstance(listed, list):
+        # An empty list tells as little as none.
+        if not isinstance(listed, list) or not listed:
             break
         tokens.append(str(position.get("token")))
         top.append(tuple(sorted(map(_pair, listed), key=lambda pair: -pair[1])))

@@ -74,6 +74,13 @@ def test_an_option_outside_the_top_has_at_most_what_is_left() -> None:
     assert shares.values == pytest.approx((0.99, 0.01)) and shares.outside == pytest.approx(0.01)
 
 
+@pytest.mark.parametrize("given", [Reply("good"), Reply("good", tokens=("good",), top=((),))])
+def test_an_answer_without_alternatives_says_nothing_of_the_options(given: Reply) -> None:
+    shares = option_shares(("good", "bad", "fair"), given)
+    assert shares.values == pytest.approx([shares.values[0]] * 3)
+    assert (shares.outside, shares.unlisted) == (1.0, (0, 1, 2))
+
+
 def test_shares_do_not_depend_on_the_order_of_options() -> None:
     options = ("not a person", "not a place", "other")
     given = reply({"not": 0.8, "other": 0.1, "no": 0.05}, {" a": 1.0}, {" person": 0.75, " pl": 0.25})

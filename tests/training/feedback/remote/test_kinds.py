@@ -83,6 +83,24 @@ def test_chat_logprobs_give_the_gold_options_share(
     assert "outside in 0 of 24 pairs" in caplog.text
 
 
+def test_answers_without_alternatives_are_counted_and_scoring_goes_on(
+    udr: Udr, tasks: Path, server: ChatServer, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    asked = list[Messages]()
+
+    def top(messages: Messages) -> dict[str, float]:
+        asked.append(messages)
+        return {} if len(asked) in (7, 9) else likeliest(messages)
+
+    server.top = top
+    arguments = command(tasks, server, "chat-logprobs", tmp_path / "run", "--tasks", "reviews")
+    assert udr(*arguments, "--lm-set", "concurrency=1")[0] == 0
+    assert "chat-logprobs: 2 of 24 answers list no alternatives (top_logprobs), and give" in caplog.text
+    # Two labels, of which nothing is known.
+    scores = list(exported(udr, tmp_path / "run").values())
+    assert sum(score == pytest.approx(0.5, abs=1e-5) for score in scores) == 2 and len(scores) == 24
+
+
 def test_metric_gives_the_metric_of_the_answer(
     udr: Udr, tasks: Path, reviews: Pool, server: ChatServer, tmp_path: Path
 ) -> None:

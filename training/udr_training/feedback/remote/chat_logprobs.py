@@ -47,7 +47,8 @@ def option_shares(options: Sequence[str], reply: Reply) -> Shares:
 
     A token that begins one option counts for it. A token that begins several, and that the model wrote, is followed to
     the next token, or counts for the option that it is if the answer ends there; one that it did not write counts for
-    them in equal parts. White space and case do not count, unless options differ only by case.
+    them in equal parts. White space and case do not count, unless options differ only by case. Without alternatives,
+    the options have equal shares, all of them outside.
     """
     folded = [option.strip().casefold() for option in options]
     distinct = len(set(folded)) == len(folded)
@@ -71,10 +72,12 @@ def option_shares(options: Sequence[str], reply: Reply) -> Shares:
                 for option in begun:
                     values[option] += part / len(begun)
 
-    follow(0, "", 1.0, range(len(names)))
+    if reply.top:
+        follow(0, "", 1.0, range(len(names)))
     outside = max(0.0, 1.0 - float(values.sum()))
     # An option without a listed token has at most the share of the last one listed, and of what is left.
-    most = max(_LEAST, min(math.exp(min(value for _, value in reply.top[0])), outside))
+    last = min((value for at in reply.top[:1] for _, value in at), default=0.0)
+    most = max(_LEAST, min(math.exp(last), outside))
     unlisted = tuple(int(option) for option in np.flatnonzero(values == 0))
     values[values == 0] = most
     return Shares(np.maximum(values, _LEAST), outside, unlisted)
@@ -96,7 +99,7 @@ class ChatLogprobs(AnswerScorer):
 
     dtype = "chat-logprobs"
     _outside = 0.0
-    _pairs = _unlisted = 0
+    _pairs = _unlisted = _silent = 0
 
     def _probe(self) -> list[Question]:
         return [repeat_question(self._writer, word, 4, **_FIELDS) for word in WORDS]
@@ -116,12 +119,10 @@ class ChatLogprobs(AnswerScorer):
             for pair, names in zip(pairs, options, strict=True)
         ]
         likelihoods = []
-        for pair, names, question, reply in zip(pairs, options, questions, self._lm.ask(questions), strict=True):
-            if not reply.top:
-                self._lm.forget([question])
-                raise FeedbackError(f"{self._lm.name}: an answer, {reply.text[:40]!r}, has no top_logprobs")
+        for pair, names, reply in zip(pairs, options, self._lm.ask(questions), strict=True):
             shares = option_shares(names, reply)
             self._pairs += 1
+            self._silent += not any(reply.top[:1])
             self._outside += shares.outside
             self._unlisted += formatting.gold(pair.task, pair.query) in shares.unlisted
             likelihoods.append(Likelihoods(np.log(shares.values), (1,) * len(names)))
@@ -135,6 +136,9 @@ class ChatLogprobs(AnswerScorer):
                 "outside in %d of %d pairs, whose scores are at most what is left"
             )
             _LOG.warning(message, self.dtype, 100 * self._outside / self._pairs, self._unlisted, self._pairs)
+        if self._silent:
+            message = "%s: %d of %d answers list no alternatives (top_logprobs), and give all options the same share"
+            _LOG.warning(message, self.dtype, self._silent, self._pairs)
 
 
 def _differ_at_once(options: Sequence[str]) -> bool:
