@@ -199,6 +199,26 @@ def test_a_refusal_holds_back_new_requests(server: ChatServer, paid: PaidAnswers
     assert len(server.bodies) == 3
 
 
+def test_a_server_with_too_many_requests_is_given_minutes_and_then_the_error_names_the_rate(
+    server: ChatServer, paid: PaidAnswers
+) -> None:
+    pauses = list[float]()
+
+    async def sleep(seconds: float) -> None:
+        pauses.append(seconds)
+        await asyncio.sleep(0)
+
+    lm = chat(server, paid, policy=RequestPolicy(concurrency=1, attempts=2, sleep=sleep))
+    # It does not say when; those that follow wait as well.
+    server.failures = [Failure(429) for _ in range(5)]
+    assert texts(lm, "a", "b") == ["A", "B"] and pauses[:5] == [0.5, 1, 2, 4, 8] and 7 < pauses[5] <= 8
+    pauses.clear()
+    server.always = Failure(429)
+    with pytest.raises(FeedbackError, match=r"HTTP 429: .*; check your quota, or give --lm-set requests_per_minute=N"):
+        texts(chat(server, paid, policy=RequestPolicy(concurrency=1, attempts=2, sleep=sleep)), "c")
+    assert 120 <= sum(pauses) <= 180
+
+
 def test_requests_are_sent_at_a_rate(server: ChatServer, paid: PaidAnswers) -> None:
     pauses = list[float]()
 

@@ -19,10 +19,12 @@ Send = Callable[[str, Mapping[str, Any] | None], Awaitable[object]]
 """Posts a body to a path, or reads the path if the body is None, and returns the parsed response."""
 
 # Seconds before the first retry, doubled each time up to the longest that no server requested; the longest pause that
-# a server may request; and how long a request waits in all for a server that requests pauses.
-_PAUSE, _LONGEST_OWN_PAUSE, _LONGEST_PAUSE, _PATIENCE = 0.5, 30.0, 300.0, 1800.0
+# a server may request; and how long a request waits in all for a server that has too many: if it requests pauses, or
+# else for a limit by the minute, since it may have refused for good, as for a quota.
+_PAUSE, _LONGEST_OWN_PAUSE, _LONGEST_PAUSE, _PATIENCE, _OWN_PATIENCE = 0.5, 30.0, 300.0, 1800.0, 120.0
 _NO_ACCESS = (401, 403)
-_TOO_MANY_REQUESTS, _SERVER_ERROR, _NOT_IMPLEMENTED = 429, 500, 501
+_TIMEOUT, _CONFLICT, _TOO_MANY_REQUESTS, _SERVER_ERROR, _NOT_IMPLEMENTED = 408, 409, 429, 500, 501
+_PASSING = (_TIMEOUT, _CONFLICT, _TOO_MANY_REQUESTS, *{*range(_SERVER_ERROR, 600)} - {_NOT_IMPLEMENTED})
 # Servers report a prompt that is too long in words, without a code.
 _TOO_LONG = ("context length", "context size", "context window", "maximum context", "too long", "longer than")
 _MAX_MESSAGE = 300
@@ -43,7 +45,8 @@ class RequestPolicy:
     Attributes:
         concurrency: the largest number of open requests.
         timeout_seconds: that a response may take.
-        attempts: how often a request that fails is sent; those that the server asks to send later do not count.
+        attempts: how often a request that fails is sent; those that a server with too many refuses do not count, for
+            some time.
         requests_per_minute: the most requests that are sent in a minute; None for no limit.
         sleep: waits for seconds.
     """
@@ -139,7 +142,7 @@ class Server:
         waited, problem = 0.0, ""
         while True:
             await self._turns.wait(paused=not tried)
-            requested, tried, failed = 0.0, tried + 1, failed + 1
+            requested, status, tried, failed = 0.0, 0, tried + 1, failed + 1
             if body is not None:
                 self._on_send(problem)
             try:
@@ -153,25 +156,27 @@ class Server:
                 problem = f"cannot be reached{through} ({error or type(error).__name__})"
             else:
                 status = response.status_code
-                if response.is_success:
-                    return _parsed(response)
+                if response.is_success and not _is_error(parsed := _parsed(response)):
+                    return parsed
                 problem = f"HTTP {status}: {_message(response)}"
-                if status == _NOT_IMPLEMENTED or status not in (_TOO_MANY_REQUESTS, *range(_SERVER_ERROR, 600)):
+                if not response.is_success and status not in _PASSING:
                     raise self._refusal(path, body, problem, status)
                 requested = retry_after_seconds(response.headers.get("Retry-After"), datetime.now(UTC))
-                # The server works, and says when: that is no failure, however many others ask it.
-                failed -= status == _TOO_MANY_REQUESTS and 0 < requested <= _LONGEST_PAUSE and waited < _PATIENCE
+                # The server works, and has too many requests: that is no failure, however many others ask it.
+                failed -= status == _TOO_MANY_REQUESTS and waited < (_PATIENCE if requested else _OWN_PATIENCE)
             if failed >= self._policy.attempts or requested > _LONGEST_PAUSE:
                 break
             pause = max(requested, _PAUSE if requested else min(_LONGEST_OWN_PAUSE, _PAUSE * 2 ** (tried - 1)))
             waited += pause
-            if requested:
-                self._turns.pause(requested)
+            if requested or status == _TOO_MANY_REQUESTS:
+                self._turns.pause(pause)
             await self._policy.sleep(pause)
         later = f", which requests a pause of {requested:.0f} seconds" if requested > _LONGEST_PAUSE else ""
+        check = "check the server"
+        if status == _TOO_MANY_REQUESTS:
+            check = "check your quota, or give --lm-set requests_per_minute=N, as many as the server takes"
         raise FeedbackError(
-            f"{self.url}{path}: {problem}, at attempt {tried}{later}; check the server, then run the same command: "
-            f"{self._kept}"
+            f"{self.url}{path}: {problem}, at attempt {tried}{later}; {check}, then run the same command: {self._kept}"
         )
 
     def _refusal(self, path: str, body: Mapping[str, Any] | None, problem: str, status: int) -> RefusedError:
@@ -209,6 +214,11 @@ def _parsed(response: httpx2.Response) -> object:
         raise FeedbackError(
             f"{response.url}: the response is not JSON, it begins with {response.text[:40]!r}; check the address"
         ) from error
+
+
+def _is_error(parsed: object) -> bool:
+    """Return whether a response is an error, whatever its status: gateways say so of the server behind them."""
+    return isinstance(parsed, Mapping) and bool(parsed.get("error")) and not parsed.get("choices")
 
 
 def _message(response: httpx2.Response) -> str:

@@ -289,6 +289,7 @@ def test_echoes_are_asked_for_at_a_rate(server: CompletionsServer) -> None:
         ([Failure(500), Failure(503)], [0.5, 1.0]),
         ([Failure(0), Failure(0)], [0.5, 1.0]),
         ([Failure(429, headers={"Retry-After": "7"}), Failure(503, headers={"Retry-After": "0"})], [7.0, 1.0]),
+        ([Failure(408), Failure(200, '{"error": {"message": "overloaded", "code": 502}}')], [0.5, 1.0]),
     ],
 )
 def test_passing_failure_is_retried(
@@ -350,6 +351,7 @@ TOO_LONG = '{"message": "This model\'s maximum context length is 512 tokens."}'
     [
         (Failure(500), 3, "HTTP 500: out of order, at attempt 3; check the server"),
         (Failure(502, "<html>bad\ngateway</html>"), 3, "HTTP 502: <html>bad gateway</html>, at"),
+        (Failure(200, '{"error": {"message": "overloaded"}}'), 3, "HTTP 200: overloaded, at attempt 3; check"),
         (Failure(0), 3, r"cannot be reached \(.+\), at attempt 3"),
         (
             Failure(429, headers={"Retry-After": "3600"}),
