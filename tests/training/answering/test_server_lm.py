@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -305,6 +306,14 @@ def test_a_refusal_names_the_variable_of_the_key(
         lm = chat(server, paid, *lines)
         with pytest.raises(FeedbackError, match=f"refused .HTTP 401.*; {message}"):
             texts(lm, "z")
+
+
+@pytest.mark.parametrize("status", [400, 422])
+def test_a_prompt_that_a_server_refuses_is_named_by_its_row(server: ChatServer, paid: PaidAnswers, status: int) -> None:
+    server.failures = [Failure(status, '{"error": "filtered"}') for _ in range(2)]
+    for about, named in (("task 't', row 'r1'", "task 't', row 'r1'"), ("", "the prompt that ends with 'x{60}'")):
+        with pytest.raises(FeedbackError, match=rf"^{named}: .*refused .*filtered.*; if it refuses only this one"):
+            chat(server, paid).ask([replace(question("y" + "x" * 90), about=about)])
 
 
 def test_tokens_are_estimated_where_the_server_counts_none(server: ChatServer, paid: PaidAnswers) -> None:

@@ -26,8 +26,12 @@ _LOG = logging.getLogger(__name__)
 _PATHS = {Api.CHAT: "/chat/completions", Api.COMPLETIONS: "/completions"}
 # Responses to GET /models of servers that have no such endpoint.
 _NO_LIST = (400, 404, 405, 422, 501)
+# Statuses by which a server refuses a request for what it says, such as a prompt that a filter rejects.
+_UNWANTED = (400, 413, 422)
 # What a chat template may add to a message, in tokens.
 _TEMPLATE_TOKENS = 16
+# Characters of a prompt in an error.
+_SHOWN = 60
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +44,7 @@ class Question:
         fields: further fields of the request's body.
         sample: its number, if the same is asked several times.
         read: returns what is kept of the parsed response; raises ``ReplyError`` if it is unusable.
+        about: the row that errors name; empty shows the end of the prompt.
     """
 
     prompt: str | tuple[Message, ...]
@@ -47,6 +52,7 @@ class Question:
     fields: Mapping[str, Json] = field(default_factory=dict)
     sample: int = 0
     read: Callable[[object], Reply] = read_reply
+    about: str = ""
 
     @property
     def texts(self) -> list[str]:
@@ -233,11 +239,16 @@ class ServerLM:
         limits = (body.get(name) for name in ("max_tokens", "max_completion_tokens"))
         longest = max((limit for limit in limits if isinstance(limit, int)), default=question.max_tokens)
         async with self.meter.reserved(prompt, longest):
-            response = await send(_PATHS[self.api], body)
             try:
-                reply = question.read(response)
+                reply = question.read(await send(_PATHS[self.api], body))
             except ReplyError as error:
                 raise FeedbackError(f"{self.name}: {error}") from error
+            except RefusedError as error:
+                if error.status not in _UNWANTED:
+                    raise
+                about = question.about or f"the prompt that ends with {question.texts[-1][-_SHOWN:]!r}"
+                only = "if it refuses only this one, shorten or remove the row"
+                raise RefusedError(f"{about}: {error}; {only}", error.status) from error
             spend = _spend(question, reply)
             self.paid.put(key, reply, spend)
             self.meter.pay(spend, kept=True)

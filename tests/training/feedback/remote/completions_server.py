@@ -125,7 +125,7 @@ class CompletionsServer(ThreadingHTTPServer):
 
     Attributes:
         answer: how it answers, one of ``ANSWERS``.
-        failures: the responses to the next requests, in this order.
+        failures: the responses to the next requests, in this order; None answers.
         always: the response to every request, if not None.
         seconds: how long a response takes.
         busiest: the largest number of open requests.
@@ -150,7 +150,7 @@ class CompletionsServer(ThreadingHTTPServer):
         self.models: list[str] | None = ["words"]
         self.models_fail = False
         self.num_lists, self.queries = 0, list[str]()
-        self.failures = list[Failure]()
+        self.failures = list[Failure | None]()
         self.always: Failure | None = None
         self.bodies, self.keys = list[dict[str, Any]](), set[str | None]()
         self.busiest = self._busy = 0

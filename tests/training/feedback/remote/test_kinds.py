@@ -11,7 +11,7 @@ import pytest
 from tests.training.answering import chat_server as fake
 from tests.training.answering.chat_server import ChatServer, Messages
 from tests.training.conftest import Udr, assert_refused
-from tests.training.feedback.remote.completions_server import watched
+from tests.training.feedback.remote.completions_server import Failure, watched
 from udr.data import Pool, formatting, open_collection
 from udr_training.answering import PromptSettings, ServerLM
 from udr_training.config import FeedbackConfig, ScoringConfig
@@ -237,6 +237,17 @@ def test_queries_with_equal_inputs_and_other_targets_have_their_own_scores(
     else:
         # Three of four are named in each listing.
         assert [sum(values.values()) for values in (own, other)] == pytest.approx([2, 2], abs=1e-4)
+
+
+@pytest.mark.parametrize("kind", ["chat-logprobs", "metric", "rank"])
+def test_a_refused_prompt_is_named_by_its_rows(
+    udr: Udr, tasks: Path, server: ChatServer, tmp_path: Path, kind: str
+) -> None:
+    server.failures = [*[None] * (4 if kind == "rank" else 2), Failure(400, '{"error": "filtered"}')]
+    arguments = command(tasks, server, kind, tmp_path / "run", "--tasks", "reviews", "--lm-set", "concurrency=1")
+    status, _, err = udr(*arguments)
+    rows = r"with candidates (\S+, ){3}\S+" if kind == "rank" else r"after \S+"
+    assert status == 1 and re.search(rf"task 'reviews', query '\S+' {rows}: http.*HTTP 400: filtered", err), err
 
 
 def test_an_unreadable_answer_gives_the_mean_of_the_query(

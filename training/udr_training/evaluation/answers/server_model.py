@@ -102,7 +102,12 @@ class ServerModel:
         ]
         stop: dict[str, Json] = {"stop": [ends_of(pool)]} if self._stops else {}
         questions = [
-            Question(prompt.prompt, room, {**form_fields(task, query, form), **stop})
+            Question(
+                prompt.prompt,
+                room,
+                {**form_fields(task, query, form), **stop},
+                about=f"task {task.name!r}, row {query.id!r} after {', '.join(prompt.shown) or 'no demonstrations'}",
+            )
             for query, prompt, room in zip(queries, built, rooms, strict=True)
         ]
         self._say_fewer(pool, shown, built, shots)

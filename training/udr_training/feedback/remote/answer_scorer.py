@@ -105,9 +105,10 @@ class AnswerScorer(PairScorer):
         """Return a question with a pair's prompt: its context, then its demonstration, then its query."""
         rows = (pair.demonstration, *reversed(pair.context))
         built = self._writer.build(pair.task, pair.query, rows, Order.NEAREST_LAST, 0, max_tokens)
+        about = f"task {pair.task.name!r}, query {pair.query.id!r}"
         if pair.demonstration.id not in built.shown:
             raise FeedbackError(
-                f"task {pair.task.name!r}, query {pair.query.id!r}: demonstration {pair.demonstration.id!r} does not "
-                f"fit feedback.budget {self._prompts.budget}; raise it, or remove the row"
+                f"{about}: demonstration {pair.demonstration.id!r} does not fit feedback.budget "
+                f"{self._prompts.budget}; raise it, or remove the row"
             )
-        return Question(built.prompt, max_tokens, fields, sample)
+        return Question(built.prompt, max_tokens, fields, sample, about=f"{about} after {', '.join(built.shown)}")

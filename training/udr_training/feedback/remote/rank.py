@@ -5,7 +5,7 @@ import json
 import logging
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from udr.data import formatting
 from udr.errors import FeedbackError
@@ -162,7 +162,8 @@ class RankScorer(AnswerScorer):
         examples = [formatting.demonstration_text(task, pair.demonstration) for pair in pairs]
         answer = formatting.output_text(task, query.target).removeprefix(task.output.source.partition("{target}")[0])
         prompt = formatting.query_prompt(task, query.input, query.choices)
-        question = self._list(task.instruction, examples, prompt, answer, picked)
+        about = f"task {task.name!r}, query {query.id!r} with candidates {', '.join(p.demonstration.id for p in pairs)}"
+        question = replace(self._list(task.instruction, examples, prompt, answer, picked), about=about)
         if (tokens := sum(map(estimated_tokens, question.texts)) + _ANSWER_TOKENS) > self._prompts.budget:
             raise FeedbackError(
                 f"task {task.name!r}, query {query.id!r}: a listing of {len(pairs)} candidates has about {tokens} "

@@ -99,7 +99,8 @@ class Solver:
         row, chat = self._rows[draw.question], self._lm.api is Api.CHAT
         fields: dict[str, Json] = {"temperature": _TEMPERATURE, **({} if chat else {"stop": [formatting.SEPARATOR]})}
         prompt = self._messages(row, draw.prefix) if chat else self._text(row, draw.prefix)
-        return Question(prompt, self._max_tokens, fields, draw.sample)
+        about = f"task {self._task.name!r}, row {row.id!r}"
+        return Question(prompt, self._max_tokens, fields, draw.sample, about=about)
 
     def _messages(self, row: Row, prefix: Sequence[str]) -> tuple[Message, ...]:
         """Return a chat that asks for a solution; many servers cannot go on in an answer, so it asks in words."""
