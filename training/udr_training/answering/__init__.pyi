@@ -15,7 +15,7 @@ from .parsing import (
     ParsedAnswer as ParsedAnswer, Parsing as Parsing, READING as READING, parse_answer as parse_answer,
 )
 from .prompts import (
-    AnswerForm as AnswerForm, BuiltPrompt as BuiltPrompt, EstimatedTokens as EstimatedTokens,
+    AnswerForm as AnswerForm, BUDGET as BUDGET, BuiltPrompt as BuiltPrompt, EstimatedTokens as EstimatedTokens,
     PromptSettings as PromptSettings, PromptWriter as PromptWriter, answer_options as answer_options,
     estimated_tokens as estimated_tokens, form_fields as form_fields,
 )

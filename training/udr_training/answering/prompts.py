@@ -16,6 +16,9 @@ from udr.types import Json, Row
 _BYTES_PER_TOKEN = 3.0
 """Fewer than common tokenizers have in most languages, so that an estimate is rather too high."""
 
+BUDGET = "--budget N of udr evaluate, elsewhere --set feedback.budget=N"
+"""How a command is told the tokens of a prompt and its answer, for errors."""
+
 
 class AnswerForm(StrEnum):
     """The form in which a model is asked to answer."""
@@ -152,7 +155,7 @@ class PromptWriter:
                 query.choices,
             )
         except TooLongError as error:
-            raise TooLongError(f"task {task.name!r}, row {query.id!r}: {error} (--budget)") from error
+            raise TooLongError(f"task {task.name!r}, row {query.id!r}: {error} ({BUDGET})") from error
         shown = tuple(demonstration.id for demonstration in built.demonstrations)
         if not chat:
             return BuiltPrompt(str(built.text), shown)

@@ -17,7 +17,7 @@ from udr_training.answering.budget import Budget, Spend
 from udr_training.answering.http import RefusedError, RequestPolicy, Send, Server
 from udr_training.answering.meter import Meter
 from udr_training.answering.paid import PaidAnswers, answer_key
-from udr_training.answering.prompts import estimated_tokens
+from udr_training.answering.prompts import BUDGET, estimated_tokens
 from udr_training.answering.replies import Reply, ReplyError, read_reply
 from udr_training.answering.settings import ServerSettings
 
@@ -94,11 +94,11 @@ class ServerLM:
         budget: Budget = Budget(),  # noqa: B008
         paid: PaidAnswers | None = None,
         policy: RequestPolicy | None = None,
-        too_long: str = "give --budget N so that no prompt has more than N tokens",
+        too_long: str = f"give {BUDGET}, so that no prompt has more than N tokens",
     ) -> None:
         self.address: LMAddress = read_address(name)
         if self.address.characters is not None:
-            raise ConfigError("characters= cuts prompts whose options are scored; give --budget for answers")
+            raise ConfigError(f"characters= cuts prompts whose options are scored; for answers, give {BUDGET}")
         self.name, self.api = str(self.address), self.address.api
         self.settings, self.paid = settings, paid or PaidAnswers()
         self.meter = Meter(budget, self.paid)

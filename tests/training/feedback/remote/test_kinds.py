@@ -250,6 +250,18 @@ def test_a_refused_prompt_is_named_by_its_rows(
     assert status == 1 and re.search(rf"task 'reviews', query '\S+' {rows}: http.*HTTP 400: filtered", err), err
 
 
+@pytest.mark.parametrize(
+    ("budget", "what"),
+    [(40, "the known texts by which http.* is tried do not fit"), (90, "demonstration 'reviews-.*' does not fit")],
+)
+def test_a_budget_without_room_is_named_as_the_command_takes_it(
+    udr: Udr, tasks: Path, server: ChatServer, tmp_path: Path, budget: int, what: str
+) -> None:
+    arguments = command(tasks, server, "metric", tmp_path / "run", "--tasks", "reviews")
+    status, _, err = udr(*arguments, "--set", f"feedback.budget={budget}")
+    assert status == 1 and re.search(rf"{what} .* {budget} tokens \(.* --set feedback.budget=N\); raise it", err), err
+
+
 def test_an_unreadable_answer_gives_the_mean_of_the_query(
     udr: Udr, tasks: Path, server: ChatServer, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -9,10 +9,10 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from udr.data import Kind, Task, formatting
-from udr.errors import FeedbackError
+from udr.errors import FeedbackError, TooLongError
 from udr.prompts import Format, Order
 from udr.types import Json, Row
-from udr_training.answering import Api, PromptSettings, PromptWriter, Question, Reply, ServerLM
+from udr_training.answering import BUDGET, Api, PromptSettings, PromptWriter, Question, Reply, ServerLM
 from udr_training.feedback.packing import Likelihoods
 from udr_training.feedback.pairs import Pair
 from udr_training.feedback.scoring import PairScorer
@@ -73,7 +73,13 @@ class AnswerScorer(PairScorer):
 
     def check(self, pairs: Sequence[Pair]) -> None:
         """See ``PairScorer``."""
-        questions = self._probe()
+        try:
+            questions = self._probe()
+        except TooLongError as error:
+            raise TooLongError(
+                f"the known texts by which {self._lm.name} is tried do not fit the budget of {self._prompts.budget} "
+                f"tokens ({BUDGET}); raise it"
+            ) from error
         replies = self._lm.ask(questions)
         try:
             self._judge(replies)
@@ -108,7 +114,7 @@ class AnswerScorer(PairScorer):
         about = f"task {pair.task.name!r}, query {pair.query.id!r}"
         if pair.demonstration.id not in built.shown:
             raise FeedbackError(
-                f"{about}: demonstration {pair.demonstration.id!r} does not fit feedback.budget "
-                f"{self._prompts.budget}; raise it, or remove the row"
+                f"{about}: demonstration {pair.demonstration.id!r} does not fit the budget of {self._prompts.budget} "
+                f"tokens ({BUDGET}); raise it, or remove the row"
             )
         return Question(built.prompt, max_tokens, fields, sample, about=f"{about} after {', '.join(built.shown)}")
