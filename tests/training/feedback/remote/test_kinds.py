@@ -262,6 +262,18 @@ def test_a_budget_without_room_is_named_as_the_command_takes_it(
     assert status == 1 and re.search(rf"{what} .* {budget} tokens \(.* --set feedback.budget=N\); raise it", err), err
 
 
+@pytest.mark.parametrize("kind", ["metric", "chat-logprobs"])
+def test_context_that_a_budget_leaves_out_is_counted(
+    udr: Udr, tasks: Path, server: ChatServer, tmp_path: Path, caplog: pytest.LogCaptureFixture, kind: str
+) -> None:
+    arguments = command(tasks, server, kind, tmp_path / "run", "--tasks", "reviews", "--context", 6)
+    assert udr(*arguments, "--set", "feedback.budget=180")[0] == 0
+    # Each demonstration is a turn of its own.
+    shown = [sum(message["role"] == "assistant" for message in messages) for messages in server.asked[2:]]
+    fewer = sum(count < 7 for count in shown)
+    assert 0 < fewer and f"{kind}: {fewer} of 24 prompts leave out demonstrations of --context" in caplog.text
+
+
 def test_an_unreadable_answer_gives_the_mean_of_the_query(
     udr: Udr, tasks: Path, server: ChatServer, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

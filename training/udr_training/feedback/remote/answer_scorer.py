@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import logging
 import time
 from abc import abstractmethod
 from collections.abc import Iterator, Sequence
@@ -17,6 +18,8 @@ from udr_training.feedback.packing import Likelihoods
 from udr_training.feedback.pairs import Pair
 from udr_training.feedback.scoring import PairScorer
 from udr_training.feedback.store import Work
+
+_LOG = logging.getLogger(__name__)
 
 # Pairs whose scores are stored in one commit, at least, and for each open request: enough to keep requests open, few
 # enough for progress. Each answer is kept when it arrives.
@@ -53,6 +56,7 @@ class AnswerScorer(PairScorer):
     """
 
     dtype: str
+    _built = _fewer = 0
 
     def __init__(self, lm: ServerLM, prompts: PromptSettings, identity: Sequence[Json] = ()) -> None:
         self._lm, self._prompts = lm, prompts
@@ -117,4 +121,15 @@ class AnswerScorer(PairScorer):
                 f"{about}: demonstration {pair.demonstration.id!r} does not fit the budget of {self._prompts.budget} "
                 f"tokens ({BUDGET}); raise it, or remove the row"
             )
+        self._built += 1
+        self._fewer += len(built.shown) < len(rows)
         return Question(built.prompt, max_tokens, fields, sample, about=f"{about} after {', '.join(built.shown)}")
+
+    def report(self) -> None:
+        """See ``PairScorer``."""
+        if self._fewer:
+            message = (
+                "%s: %d of %d prompts leave out demonstrations of --context, to fit the budget of %d tokens, so "
+                "candidates of a query may follow different ones; raise it (%s)"
+            )
+            _LOG.warning(message, self.dtype, self._fewer, self._built, self._prompts.budget, BUDGET)

@@ -130,6 +130,7 @@ class ChatLogprobs(AnswerScorer):
 
     def report(self) -> None:
         """See ``PairScorer``."""
+        super().report()
         if self._pairs:
             message = (
                 "%s: %.1f %% of the probability is outside the options' listed tokens, on average; the gold option is "

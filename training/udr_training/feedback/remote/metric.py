@@ -96,6 +96,7 @@ class MetricScorer(AnswerScorer):
 
     def report(self) -> None:
         """See ``PairScorer``."""
+        super().report()
         if self._unparsable:
             _LOG.warning(
                 "%s: %d of %d answers are unparsable, and count as wrong", self.dtype, self._unparsable, self._answers
