@@ -46,9 +46,9 @@ def talk(messages: Messages) -> str:
     if "You choose examples" not in messages[0]["content"]:
         return fake.copied(messages)
     listed, query = messages[-1]["content"].split("[Query]\n")
-    examples = re.findall(r"\[(\d+)\]\n(.*?)(?=\n\n|\Z)", listed, re.DOTALL)
-    common = {int(number): len(set(text.split()) & set(query.split())) for number, text in examples}
-    return ", ".join(map(str, sorted(common, key=lambda number: -common[number])[:3]))
+    examples = re.findall(r"\[(E\d+)\]\n(.*?)(?=\n\n|\Z)", listed, re.DOTALL)
+    common = {label: len(set(text.split()) & set(query.split())) for label, text in examples}
+    return ", ".join(sorted(common, key=lambda label: -common[label])[:3])
 
 
 def likeliest(messages: Messages) -> dict[str, float]:
@@ -146,7 +146,7 @@ def test_rank_gives_the_places_in_listings(udr: Udr, tasks: Path, server: ChatSe
     for values in by_query.values():
         assert sum(values) == pytest.approx(1 + 2 / 3 + 1 / 3, abs=1e-4)
     listed = server.asked[-1][-1]["content"]
-    assert listed.startswith("Task: Say whether the review is good or bad.\n\n[1]\nReview: ")
+    assert listed.startswith("Task: Say whether the review is good or bad.\n\n[E1]\nReview: ")
     assert re.search(r"\[Query\]\nReview: .*\nVerdict: (good|bad)\n\nThe 3 most helpful of 4:\Z", listed)
 
 
@@ -362,8 +362,9 @@ def test_kinds_share_a_file_of_scores_and_keep_their_own(
             lambda server: setattr(server, "answer_of", lambda messages: "Sure! How can I help?"),
             "does not follow demonstrations: asked to repeat 'market', it writes 'Sure! How can I help?'",
         ),
-        ("rank", lambda server: setattr(server, "answer_of", lambda messages: "1"), "and the model names 1, 1, 1, 1"),
-        ("rank", lambda server: setattr(server, "answer_of", lambda messages: "all of them"), "names no numbers"),
+        ("rank", lambda server: setattr(server, "answer_of", lambda messages: "E1, E2"), "names E1+E2, E1+E2, E1+E2"),
+        ("rank", lambda server: setattr(server, "answer_of", lambda messages: "all of them"), "names no labels"),
+        ("rank", lambda server: setattr(server, "answer_of", lambda messages: "1, 2"), "it writes '1, 2'"),
     ],
 )
 def test_probes_refuse_what_cannot_work(
@@ -515,11 +516,16 @@ def test_listings_show_each_candidate_once_per_shuffle() -> None:
 @pytest.mark.parametrize(
     ("text", "numbers"),
     [
-        ("3, 1, 2", [3, 1]),
-        ("Examples [2] and 2, then 4.", [2, 4]),
-        ("<think>1 or 3?</think>4", [4]),
-        ("7 and 0 and 5", []),
+        ("E3, E1, E2", [3, 1]),
+        ("Examples [E2] and e2, then **E4**.", [2, 4]),
+        ("<think>E1 or E3?</think>E4", [4]),
+        ("<think>E1 or E3", []),
+        ("E7 and E0 and E5", []),
         ("none", []),
+        # What is restated, and numbers of a list.
+        ("The 2 most helpful of 4: E3, E1", [3, 1]),
+        ("1. Example E3\n2. Example E4", [3, 4]),
+        ("1. 3\n2. 4; CASE1, E12", []),
     ],
 )
 def test_numbers_are_read(text: str, numbers: list[int]) -> None:

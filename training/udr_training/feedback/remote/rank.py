@@ -19,23 +19,30 @@ _LOG = logging.getLogger(__name__)
 
 # Queries whose scores are stored in one commit.
 _QUERIES = 16
-# Tokens of an answer: a few numbers, and some words around them.
-_ANSWER_TOKENS = 48
-_THOUGHTS = re.compile(r"<(think|thinking|reasoning)>.*?</\1>", re.DOTALL)
+# Tokens of an answer: each label, and some words around them.
+_LABEL_TOKENS, _WORD_TOKENS = 8, 24
+_THOUGHTS = re.compile(r"<(think|thinking|reasoning)>.*?(?:</\1>|\Z)", re.DOTALL)
+# Unlike a plain number, it is neither one of a list in the answer nor one that the prompt has and the answer repeats.
+_LABEL = re.compile(r"(?<![^\W_])E(\d{1,4})(?!\d)", re.IGNORECASE)
 
 _SYSTEM = (
-    "You choose examples for a language model's prompt. Below are numbered solved examples of a task, then a new query "
-    "with its right answer. Name the {picked} examples that would help most to find that answer, the best first. "
-    "Answer with their numbers only, separated by commas."
+    "You choose examples for a language model's prompt. Below are solved examples of a task, labelled [E1], [E2] and "
+    "so on, then a new query with its right answer. Name the {picked} examples that would help most to find that "
+    "answer, the best first. Answer with their labels only, separated by commas."
 )
-# The helpful example of the probe, and others.
-_HELPFUL = "Question: How many wheels has a car?\nAnswer type: number"
+# The helpful examples of the probe, and others.
+_HELPFUL = (
+    "Question: How many wheels has a car?\nAnswer type: number",
+    "Question: How many days has a week?\nAnswer type: number",
+)
 _OTHERS = (
     "Question: Who wrote the letter?\nAnswer type: person",
     "Question: Where is the old harbour?\nAnswer type: place",
     "Question: Who painted the ceiling?\nAnswer type: person",
 )
 _QUERY, _ANSWER = "Question: How many legs has a spider?\nAnswer type:", "number"
+# Where its listings show the helpful ones, and how many it must find: any two labels are right for one at most.
+_PLACES = ((0, 1), (2, 4), (1, 3), (0, 2))
 _RIGHT = 3
 
 
@@ -69,8 +76,8 @@ def listings(names: Sequence[str], listed: int, picked: int, shuffles: int, seed
 
 
 def read_numbers(text: str, count: int, picked: int) -> list[int]:
-    """Return the first different numbers from 1 to ``count`` that an answer names, at most ``picked``."""
-    numbers = [int(number) for number in re.findall(r"\d{1,4}", _THOUGHTS.sub("", text))]
+    """Return the first different numbers from 1 to ``count`` whose labels an answer names, at most ``picked``."""
+    numbers = [int(number) for number in _LABEL.findall(_THOUGHTS.sub("", text))]
     return list(dict.fromkeys(number for number in numbers if 1 <= number <= count))[:picked]
 
 
@@ -94,7 +101,7 @@ class RankScorer(AnswerScorer):
     def __init__(
         self, lm: ServerLM, prompts: PromptSettings, listed: int = 10, picked: int = 3, shuffles: int = 3
     ) -> None:
-        super().__init__(lm, prompts, [listed, picked, shuffles])
+        super().__init__(lm, prompts, [listed, picked, shuffles, _SYSTEM])
         self._listed, self._picked, self._shuffles = listed, picked, shuffles
 
     def batches(self, pairs: Sequence[Pair]) -> Iterator[list[int]]:
@@ -105,26 +112,28 @@ class RankScorer(AnswerScorer):
 
     def _probe(self) -> list[Question]:
         questions = []
-        for place in range(len(_OTHERS) + 1):
-            examples = [*_OTHERS[:place], _HELPFUL, *_OTHERS[place:]]
-            questions.append(self._list("Give the type of answer.", examples, _QUERY, _ANSWER, 1))
+        for places in _PLACES:
+            examples = list(_OTHERS)
+            for place, helpful in zip(places, _HELPFUL, strict=True):
+                examples.insert(place, helpful)
+            questions.append(self._list("Give the type of answer.", examples, _QUERY, _ANSWER, len(_HELPFUL)))
         return questions
 
     def _judge(self, replies: Sequence[Reply]) -> None:
-        places = range(len(replies))
-        named = [read_numbers(reply.text, len(places), 1) for reply in replies]
+        count = len(_HELPFUL) + len(_OTHERS)
+        named = [read_numbers(reply.text, count, len(_HELPFUL)) for reply in replies]
         if empty := next((reply.text for reply, numbers in zip(replies, named, strict=True) if not numbers), None):
             raise FeedbackError(
-                f"{self._lm.name} names no numbers of examples, it writes {empty[:60]!r}; use --kind metric"
+                f"{self._lm.name} names no labels of examples, it writes {empty[:60]!r}; use --kind metric"
             )
         if not all(named):
-            raise FeedbackError(f"{self._lm.name} writes no answer when it is asked for numbers; use --kind metric")
-        right = sum(numbers == [place + 1] for place, numbers in zip(places, named, strict=True))
-        if right < _RIGHT:
-            listed = ", ".join(str(numbers[0]) for numbers in named)
+            raise FeedbackError(f"{self._lm.name} writes no answer when it is asked for labels; use --kind metric")
+        helpful = [[place + 1 for place in places] for places in _PLACES]
+        if sum(sorted(numbers) == right for numbers, right in zip(named, helpful, strict=True)) < _RIGHT:
             raise FeedbackError(
-                f"{self._lm.name} does not find the helpful one of 4 examples: it is number 1, 2, 3 and 4 of four "
-                f"listings, and the model names {listed}; use --kind metric or chat-logprobs"
+                f"{self._lm.name} does not find the {len(_HELPFUL)} helpful ones of {count} examples: of "
+                f"{len(_PLACES)} listings they are {_labels(helpful)}, and the model names {_labels(named)}; use "
+                "--kind metric or chat-logprobs"
             )
 
     def _score(self, pairs: Sequence[Pair]) -> list[Likelihoods]:
@@ -164,7 +173,7 @@ class RankScorer(AnswerScorer):
         prompt = formatting.query_prompt(task, query.input, query.choices)
         about = f"task {task.name!r}, query {query.id!r} with candidates {', '.join(p.demonstration.id for p in pairs)}"
         question = replace(self._list(task.instruction, examples, prompt, answer, picked), about=about)
-        if (tokens := sum(map(estimated_tokens, question.texts)) + _ANSWER_TOKENS) > self._prompts.budget:
+        if (tokens := sum(map(estimated_tokens, question.texts)) + question.max_tokens) > self._prompts.budget:
             raise FeedbackError(
                 f"task {task.name!r}, query {query.id!r}: a listing of {len(pairs)} candidates has about {tokens} "
                 f"tokens, but feedback.budget is {self._prompts.budget}; lower feedback.listed, or raise the budget"
@@ -172,17 +181,17 @@ class RankScorer(AnswerScorer):
         return question
 
     def _list(self, instruction: str, examples: Sequence[str], query: str, answer: str, picked: int) -> Question:
-        numbered = [f"[{number}]\n{text}" for number, text in enumerate(examples, start=1)]
+        labelled = [f"[E{number}]\n{text}" for number, text in enumerate(examples, start=1)]
         content = formatting.SEPARATOR.join(
             [
                 f"Task: {instruction}",
-                *numbered,
+                *labelled,
                 f"[Query]\n{query} {answer}",
                 f"The {picked} most helpful of {len(examples)}:",
             ]
         )
         messages = Message(role="system", content=_SYSTEM.format(picked=picked)), Message(role="user", content=content)
-        return Question(messages, _ANSWER_TOKENS)
+        return Question(messages, _WORD_TOKENS + _LABEL_TOKENS * picked)
 
     def report(self) -> None:
         """See ``PairScorer``."""
@@ -193,6 +202,10 @@ class RankScorer(AnswerScorer):
             _LOG.warning(
                 "%s: %d candidates have no other answer, and get the mean of their query", self.dtype, self._unknown
             )
+
+
+def _labels(listings: Sequence[Sequence[int]]) -> str:
+    return ", ".join("+".join(f"E{number}" for number in numbers) for numbers in listings)
 
 
 def _by_query(pairs: Sequence[Pair]) -> dict[tuple[str, str], list[int]]:
