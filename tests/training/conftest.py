@@ -107,6 +107,7 @@ def assert_refused(result: tuple[int, str, str], status: int, message: str) -> N
 def no_key(monkeypatch: pytest.MonkeyPatch) -> None:
     """No server of a test is asked with a key of this machine's user."""
     monkeypatch.delenv("UDR_LM_KEY", raising=False)
+    monkeypatch.delenv("UDR_WORKER_LM_KEY", raising=False)
 
 
 @pytest.fixture

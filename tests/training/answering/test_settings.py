@@ -3,7 +3,7 @@
 import pytest
 
 from udr.errors import ConfigError
-from udr_training.answering import Api, Budget, ServerSettings, Spend, read_address, read_settings
+from udr_training.answering import WORKER_KEY, Api, Budget, ServerSettings, Spend, read_address, read_settings
 
 
 def test_an_address_means_completions_unless_it_says_chat() -> None:
@@ -30,6 +30,17 @@ def test_invalid_addresses_are_refused(name: str, message: str) -> None:
     with pytest.raises(ConfigError, match=message) as raised:
         read_address(name)
     assert "secret" not in str(raised.value)
+
+
+def test_the_secrets_of_a_server_go_to_no_other() -> None:
+    settings = read_settings(["key=MINE", "header.api-key=$MINE", "query.code=mine", "body.top_p=0.5", "timeout=9"])
+    lm = "https://api.host/v1?model=large&api=chat"
+    for same in (lm, "https://API.host:443/v2?model=small"):
+        assert settings.for_worker(lm, same) is settings
+    for other in ("http://api.host/v1", "https://api.host:8000/v1", "https://host/v1"):
+        worker = settings.for_worker(lm, other)
+        assert (worker.key, worker.headers, worker.query) == (WORKER_KEY, {}, {})
+        assert (worker.body, worker.timeout) == ({"top_p": 0.5}, 9)
 
 
 def test_settings_are_read_from_lines() -> None:

@@ -220,6 +220,22 @@ def test_the_commands_mine_criteria_and_score_by_them(udr: Udr, place: Path, ser
     assert udr(*curated, "--out", place / "curated")[0] == 0
 
 
+def test_a_worker_on_another_server_has_its_own_key(
+    udr: Udr, place: Path, server: ChatServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("UDR_LM_KEY", "first")
+    line: list[object] = ["pool", "criteria", place / "tasks", "--pairs", place / "pairs.jsonl", "--criteria", 1]
+    line += ["--lm", f"{server.url}?api=chat", "--rounds", 1]
+    for key, sent in ((None, None), ("second", "Bearer second")):
+        if key:
+            monkeypatch.setenv("UDR_WORKER_LM_KEY", key)
+        with fake.running(server.answer_of) as other:
+            worker = ["--worker-lm", f"{other.url}?api=chat", "--out", place / f"{key}.toml"]
+            udr(*line, *worker)
+            assert len(other.bodies) == 30 and other.keys == {sent}
+    assert server.keys == {"Bearer first"}
+
+
 def test_what_is_missing_or_does_not_fit_is_named(udr: Udr, place: Path, server: ChatServer) -> None:
     lm = ["--lm", f"{server.url}?api=chat"]
     status, _, err = udr("pool", "score", place / "tasks", "--by", "criteria", *lm, "--out", place / "s.jsonl")

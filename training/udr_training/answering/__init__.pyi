@@ -1,5 +1,6 @@
 from .address import (
-    Api as Api, KEY as KEY, LMAddress as LMAddress, is_remote as is_remote, read_address as read_address,
+    Api as Api, KEY as KEY, LMAddress as LMAddress, WORKER_KEY as WORKER_KEY, is_remote as is_remote,
+    read_address as read_address,
 )
 from .budget import Budget as Budget, BudgetError as BudgetError, Spend as Spend, UNIT as UNIT
 from .http import (

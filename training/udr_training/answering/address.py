@@ -10,6 +10,11 @@ from udr.errors import ConfigError
 KEY = "UDR_LM_KEY"
 """The environment variable of the server's API key, unless a setting names another."""
 
+WORKER_KEY = "UDR_WORKER_LM_KEY"
+"""That of a second server, to which the first one's key must not go."""
+
+_PORTS = {"http": 80, "https": 443}
+
 # What a model's name may have as it is in an address.
 _PLAIN = "/:@,"
 _OPTIONS = ("model", "api", "characters")
@@ -40,6 +45,12 @@ class LMAddress:
     model: str | None = None
     api: Api = Api.COMPLETIONS
     characters: int | None = None
+
+    @property
+    def origin(self) -> tuple[str, str | None, int | None]:
+        """The server's scheme, host and port, to which a key belongs."""
+        parts = urlsplit(self.url)
+        return parts.scheme, parts.hostname, parts.port or _PORTS.get(parts.scheme)
 
     def __str__(self) -> str:
         options = {"model": self.model, "api": self.api.value if self.api is Api.CHAT else None}

@@ -13,7 +13,7 @@ import httpx2
 
 from udr.client import Deadline, fetch_async, open_http, proxy_for
 from udr.errors import FeedbackError
-from udr_training.answering.address import KEY
+from udr_training.answering.address import KEY, WORKER_KEY
 
 Send = Callable[[str, Mapping[str, Any] | None], Awaitable[object]]
 """Posts a body to a path, or reads the path if the body is None, and returns the parsed response."""
@@ -186,9 +186,10 @@ class Server:
             return RefusedError(f"{self.url}{path}: {message}; {self._too_long}", status)
         check = f"check the address, the model's name and the key in {self._key_name}"
         if status in _NO_ACCESS and not self._sends_key:
+            other = ", or name the one that holds the key: --lm-set key=OPENAI_API_KEY"
             check = (
-                f"no key was sent, since {self._key_name} is not set, and udr reads no other variable by itself; set "
-                "it, or name the one that holds the key: --lm-set key=OPENAI_API_KEY"
+                f"no key was sent, since {self._key_name} is not set, and udr reads no other variable by itself; set it"
+                f"{'' if self._key_name == WORKER_KEY else other}"
             )
         return RefusedError(f"{self.url}{path}: refused ({problem}); {check}", status)
 

@@ -3,11 +3,11 @@
 import json
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from udr.errors import ConfigError
 from udr.types import Json
-from udr_training.answering.address import KEY, read_secret
+from udr_training.answering.address import KEY, WORKER_KEY, read_address, read_secret
 
 _NUMBERS = {"concurrency": (1, 1024), "attempts": (1, 100), "timeout": (0.1, 86_400), "requests_per_minute": (0.1, 1e6)}
 _NAMES = ("key", *_NUMBERS, "body.FIELD", "header.NAME", "query.NAME")
@@ -44,6 +44,17 @@ class ServerSettings:
         """The settings that answers depend on."""
         return {"body": dict(self.body), "query": dict(self.query)}
 
+    def for_worker(self, lm: str, worker: str) -> "ServerSettings":
+        """Return how a second server is asked: without the key, headers and query of the first, unless it is the same.
+
+        Args:
+            lm: the address of the first, whose settings these are.
+            worker: the address of the second.
+        """
+        if read_address(worker).origin == read_address(lm).origin:
+            return self
+        return replace(self, key=WORKER_KEY, headers={}, query={})
+
     def secret_headers(self) -> dict[str, str]:
         """Return the headers, with the values of environment variables and the key.
 
@@ -57,7 +68,7 @@ class ServerSettings:
                 raise ConfigError(f"--lm-set header.{name}: the environment variable {value[1:]} is not set")
             headers[name] = secret
         key = read_secret(self.key)
-        if key is None and self.key != KEY:
+        if key is None and self.key not in (KEY, WORKER_KEY):
             raise ConfigError(f"--lm-set key: the environment variable {self.key} is not set")
         return headers if key is None else {"Authorization": f"Bearer {key}", **headers}
 

@@ -33,7 +33,12 @@ def criteria(
     *,
     tasks: TaskName = None,
     worker_lm: Annotated[
-        str | None, typer.Option(help="The server of the model that judges pairs.", show_default="that of --lm")
+        str | None,
+        typer.Option(
+            help="The server of the model that judges pairs. Unless it is that of --lm, its key is in "
+            "UDR_WORKER_LM_KEY, and it gets no header or query of --lm-set.",
+            show_default="that of --lm",
+        ),
     ] = None,
     number: Annotated[int, typer.Option("--criteria", help="Criteria that are judged in a round.")] = 8,
     rounds: Annotated[int, typer.Option(help="Rounds in which criteria are revised or replaced.")] = 3,
@@ -50,14 +55,16 @@ def criteria(
     from udr_training.pool.criteria.mining import MiningSettings, mine
 
     settings = MiningSettings(number=number, rounds=rounds, keep=agreement)
-    for address in (lm, worker_lm or lm):
+    worker_lm = worker_lm or lm
+    for address in (lm, worker_lm):
         check_server(address)
     budget, asked = server.budget(lm), server.settings()
     folder = one_task(tasks_folder, tasks)
     refuse_existing(out)
     preferences = read_pairs(pairs, folder.rows("train"))
     with PaidAnswers(answers_file(out)) as paid:
-        manager, worker = (ServerLM(address, asked, budget, paid) for address in (lm, worker_lm or lm))
+        manager = ServerLM(lm, asked, budget, paid)
+        worker = ServerLM(worker_lm, asked.for_worker(lm, worker_lm), budget, paid)
         judged = text_asker(worker, folder.task.name)
         mined = mine(
             folder.task,
