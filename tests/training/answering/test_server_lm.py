@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -263,6 +264,26 @@ def test_budgets_are_never_exceeded_and_hold_over_calls(
         assert len(server.bodies) == most
     assert texts(chat(server, paid), *asked) == [text.upper() for text in asked]
     assert len(server.bodies) == 20
+
+
+def test_commands_that_share_a_file_pay_for_no_answer_twice_and_share_a_budget(
+    server: ChatServer, tmp_path: Path
+) -> None:
+    server.seconds = 0.002
+    words = [f"word {number}" for number in range(40)]
+
+    def run(first: int, budget: Budget, name: str) -> list[str]:
+        with PaidAnswers(tmp_path / f"{name}.sqlite") as paid:
+            lm = chat(server, paid, "concurrency=2", budget=budget)
+            return [text for start in range(first, 40, 5) for text in texts(lm, *words[start : start + 5])]
+
+    with ThreadPoolExecutor() as pool:
+        both = [pool.submit(run, 0, Budget(max_requests=40), "same") for _ in range(2)]
+        assert [sorted(one.result()) for one in both] == [sorted(word.upper() for word in words)] * 2
+        assert len(server.bodies) == 40
+        both = [pool.submit(run, first, Budget(max_requests=11), "other") for first in (0, 20)]
+        assert all("--max-requests 11 is reached" in str(one.exception()) for one in both)
+    assert len(server.bodies) == 40 + 11
 
 
 def test_no_error_promises_to_keep_answers_in_memory(server: ChatServer) -> None:

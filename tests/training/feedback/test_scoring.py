@@ -1,5 +1,8 @@
 """From pairs to scores: how they are computed, and that none is computed twice."""
 
+import time
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,7 +13,7 @@ from tests.training.table_lm import TableLM
 from udr.data import Normalise, Pool, formatting
 from udr_training import feedback
 from udr_training.feedback.local import CausalLM
-from udr_training.feedback.packing import Likelihoods
+from udr_training.feedback.packing import Likelihoods, Prompt
 
 
 def open_store(folder: Path, lm: str = "table") -> feedback.FeedbackStore:
@@ -72,6 +75,25 @@ def test_interrupted_scoring_keeps_its_scores_and_computes_only_the_rest(
         assert (lm.scored, len(store)) == (6, 10)
     with open_store(tmp_path / "other") as store:
         assert feedback.score_pairs(TableLM(), store, pairs) == resumed
+
+
+def test_runs_that_share_a_file_score_few_pairs_twice(tmp_path: Path, reviews: Pool) -> None:
+    class SlowLM(TableLM):
+        def score(self, prompts: Sequence[Prompt]) -> list[Likelihoods]:
+            time.sleep(0.002)
+            return super().score(prompts)
+
+    pairs = [feedback.Pair(reviews.task, reviews.rows[0], row) for row in reviews.rows[1:]]
+    pairs += [feedback.Pair(reviews.task, reviews.rows[1], row) for row in reviews.rows[2:]]
+
+    def run(_: int) -> int:
+        lm = SlowLM()
+        with open_store(tmp_path) as store:
+            feedback.score_pairs(lm, store, pairs)
+        return lm.scored
+
+    with ThreadPoolExecutor() as pool:
+        assert len(pairs) <= sum(pool.map(run, range(2))) < 1.6 * len(pairs)
 
 
 def test_copies_with_other_ids_are_scored_once_and_each_target_of_an_input(tmp_path: Path, reviews: Pool) -> None:

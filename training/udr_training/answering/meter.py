@@ -13,12 +13,16 @@ class Meter:
     Args:
         budget: the most that may be spent.
         paid: keeps what has been spent.
+
+    Attributes:
+        spend: what this command has spent.
     """
 
     def __init__(self, budget: Budget, paid: PaidAnswers) -> None:
         self._budget, self._paid = budget, paid
         self._purse: Purse | None = None
         self._failed, self._problem = 0, ""
+        self.spend = Spend()
 
     @property
     def spent(self) -> str:
@@ -26,7 +30,7 @@ class Meter:
         return self._budget.shown(self._paid.spend)
 
     def start(self) -> None:
-        """Begin to meter the requests of an event loop, in which this is called."""
+        """Begin to meter the requests of an event loop, in which this is called, in a turn of ``PaidAnswers``."""
         self._purse = Purse(self._budget, self._paid.spend)
 
     def on_send(self, problem: str = "") -> None:
@@ -59,6 +63,7 @@ class Meter:
         if not kept:
             self._paid.add(spend)
         self._started.pay(spend)
+        self.spend += spend
 
     def _note(self) -> str:
         failed = f", {self._failed:,} of them failed{self._cause}" if self._failed else ""

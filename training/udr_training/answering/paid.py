@@ -1,7 +1,10 @@
 """Answers on disk, by a hash of what was asked: SQLite, so that no answer that was paid for is asked for twice."""
 
+import fcntl
 import hashlib
 import json
+import logging
+import os
 import sqlite3
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
@@ -10,11 +13,13 @@ from functools import cached_property
 from pathlib import Path
 
 from udr.errors import ArtifactError, reason
-from udr.files import canonical_json
+from udr.files import canonical_json, open_lock
 from udr.store import check_schema, distrust
 from udr.types import Json
 from udr_training.answering.budget import Spend
 from udr_training.answering.replies import Reply
+
+_LOG = logging.getLogger(__name__)
 
 _SCHEMA = """
 CREATE TABLE answer (key BLOB PRIMARY KEY, reply TEXT) WITHOUT ROWID;
@@ -37,7 +42,7 @@ def answer_key(url: str, path: str, body: Mapping[str, Json], sample: int = 0) -
 class PaidAnswers(AbstractContextManager["PaidAnswers"]):
     """The answers of servers, what they cost, and the names of the only models of servers.
 
-    Each answer is committed when it arrives. Several processes can share the file.
+    Each answer is committed when it arrives. Several processes can share the file, and take turns to ask.
 
     Args:
         path: the file; created if missing. None keeps the answers in memory.
@@ -48,6 +53,7 @@ class PaidAnswers(AbstractContextManager["PaidAnswers"]):
 
     def __init__(self, path: Path | None = None) -> None:
         self.path = path or _IN_MEMORY
+        self._waited = False
 
     @cached_property
     def _connection(self) -> sqlite3.Connection:
@@ -84,6 +90,35 @@ class PaidAnswers(AbstractContextManager["PaidAnswers"]):
         """Close the file; everything is on disk."""
         if "_connection" in self.__dict__:
             self._connection.close()
+
+    @contextmanager
+    def turn(self) -> Iterator[None]:
+        """Keep others with the same file from asking in the block; wait until they let this one, or die.
+
+        Else two would pay for the same answers, and exceed a budget that they share. A file beside it is locked, since
+        SQLite loses its own locks when another descriptor of its file is closed.
+        """
+        if self.path == _IN_MEMORY:
+            yield
+            return
+        with self._errors():
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            lock = open_lock(self.path.with_name(f"{self.path.name}.lock"))
+        try:
+            with self._errors():
+                self._lock(lock)
+            yield
+        finally:
+            os.close(lock)
+
+    def _lock(self, lock: int) -> None:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if not self._waited:
+                _LOG.info("another command asks, and keeps its answers in %s; this one takes turns with it", self.path)
+                self._waited = True
+            fcntl.flock(lock, fcntl.LOCK_EX)
 
     @property
     def kept(self) -> str:

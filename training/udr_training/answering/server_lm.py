@@ -5,7 +5,7 @@ import hashlib
 import json
 import logging
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -58,6 +58,10 @@ class Question:
     def texts(self) -> list[str]:
         """The texts of the prompt."""
         return [self.prompt] if isinstance(self.prompt, str) else [message["content"] for message in self.prompt]
+
+
+_Missing = dict[bytes, tuple[Question, dict[str, Json]]]
+"""Questions without an answer and the bodies of their requests, by key."""
 
 
 class ServerLM:
@@ -156,30 +160,32 @@ class ServerLM:
             BudgetError: the budget is used up.
             ConfigError: the server has several models, or another one than before.
         """
+        keys, replies, missing = self._kept(questions)
+        if missing:
+            with self.paid.turn():
+                self._find_model()
+                # The name of the server's model is known now, and another command may have asked some of them.
+                keys, replies, missing = self._kept(questions)
+                times, done = Counter(keys), sum(key in replies for key in keys)
+
+                def on_reply(key: bytes) -> None:
+                    nonlocal done
+                    done += times[key]
+                    on_done(done)
+
+                if missing:
+                    asyncio.run(self._ask(missing, replies, on_reply))
+                    return [replies[key] for key in keys]
+        on_done(len(keys))
+        return [replies[key] for key in keys]
+
+    def _kept(self, questions: Sequence[Question]) -> tuple[list[bytes], dict[bytes, Reply], _Missing]:
+        """Return the keys of questions, the replies that are kept, and what is missing."""
         bodies = [self._body(question) for question in questions]
         keys = self._keys(questions, bodies)
         replies = {key: reply for key in dict.fromkeys(keys) if (reply := self.paid.get(key)) is not None}
-        if len(replies) < len(set(keys)):
-            if self._find_model():
-                # The name of the server's model is known only now.
-                bodies = [self._body(question) for question in questions]
-                keys = self._keys(questions, bodies)
-            missing = {
-                key: (question, body)
-                for key, question, body in zip(keys, questions, bodies, strict=True)
-                if key not in replies
-            }
-            times, done = Counter(keys), sum(key in replies for key in keys)
-
-            def on_reply(key: bytes) -> None:
-                nonlocal done
-                done += times[key]
-                on_done(done)
-
-            asyncio.run(self._ask(missing, replies, on_reply))
-        else:
-            on_done(len(keys))
-        return [replies[key] for key in keys]
+        asked = zip(keys, questions, bodies, strict=True)
+        return keys, replies, {key: (question, body) for key, question, body in asked if key not in replies}
 
     def forget(self, questions: Sequence[Question]) -> None:
         """Drop the kept answers to questions, so that these are asked again."""
@@ -209,7 +215,7 @@ class ServerLM:
 
     async def _ask(
         self,
-        missing: Mapping[bytes, tuple[Question, dict[str, Json]]],
+        missing: _Missing,
         replies: dict[bytes, Reply],
         on_reply: Callable[[bytes], None],
     ) -> None:
@@ -218,7 +224,7 @@ class ServerLM:
         waiting = iter(missing.items())
         failures = list[UdrError]()
 
-        async def work(send: Send, waiting: Iterator[tuple[bytes, tuple[Question, dict[str, Json]]]]) -> None:
+        async def work(send: Send) -> None:
             for key, (question, body) in waiting:
                 try:
                     replies[key] = await self._answer(send, key, question, body)
@@ -230,7 +236,7 @@ class ServerLM:
 
         async with self._server.open() as send:
             workers = min(self._policy.concurrency, len(missing))
-            await asyncio.gather(*(work(send, waiting) for _ in range(workers)))
+            await asyncio.gather(*(work(send) for _ in range(workers)))
         if failures:
             raise failures[0]
 
@@ -254,13 +260,13 @@ class ServerLM:
             self.meter.pay(spend, kept=True)
         return reply
 
-    def _find_model(self) -> bool:
-        """Find the name of the server's only model; return whether it was not known before.
+    def _find_model(self) -> None:
+        """Find the name of the server's only model.
 
         A server that has no list of models is asked without a name.
         """
         if self._checked_model:
-            return False
+            return
         self._checked_model = True
         url, known = self.address.url, self.paid.model(self.address.url)
         names = asyncio.run(self._models())
@@ -276,7 +282,6 @@ class ServerLM:
                 f"{name or 'one without a name'}; give another output, or name the model with ?model=NAME"
             )
         self.paid.set_model(url, name)
-        return known is None
 
     async def _models(self) -> list[str] | None:
         """Return the names of the server's models; None if it has no list of them."""

@@ -102,9 +102,9 @@ class AnswerScorer(PairScorer):
 
     def score_pairs(self, pairs: Sequence[Pair]) -> tuple[list[Likelihoods], Work]:
         """See ``PairScorer``."""
-        started, before = time.monotonic(), self._lm.paid.spend.tokens
+        started, before = time.monotonic(), self._lm.meter.spend.tokens
         likelihoods = self._score(pairs)
-        tokens, seconds = self._lm.paid.spend.tokens - before, time.monotonic() - started
+        tokens, seconds = self._lm.meter.spend.tokens - before, time.monotonic() - started
         return likelihoods, Work(pairs=len(pairs), tokens=tokens, seconds=seconds)
 
     @abstractmethod

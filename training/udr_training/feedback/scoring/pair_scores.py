@@ -1,6 +1,7 @@
 """The scores of pairs: looked up, and the missing ones computed and stored."""
 
 import logging
+import random
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -147,7 +148,11 @@ def _packs(
     """Yield the packs of a block without stored pairs; ``taken`` gets the number of pairs planned, and those left."""
     keys = list(pairs)
     prompts = [text.tokenize(lm, num_common=len(pair.context)) for pair, text in pairs.values()]
-    for planned in lm.plan(prompts):
+    # The first is the largest, and shows at once whether the model can take it. Runs with the same file that score the
+    # same pairs meet in the others by chance alone: in the same order, each would score nearly all of them.
+    first, *others = lm.plan(prompts)
+    random.Random().shuffle(others)
+    for planned in [first, *others]:
         # Another run with the same file may have scored some of them in the meantime.
         stored = store.get(keys[number] for number in planned)
         missing = [number for number in planned if keys[number] not in stored]
