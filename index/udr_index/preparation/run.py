@@ -1,6 +1,5 @@
 """``udr init`` from a table to a task folder that ``udr tasks check`` accepts."""
 
-import logging
 import secrets
 from collections import Counter
 from collections.abc import Iterator
@@ -21,8 +20,6 @@ from udr_index.preparation.task_file import task_toml
 from udr_index.quality import CheckConfig, Report, Severity, check
 from udr_index.quality import Kind as FindingKind
 from udr_index.splitting import NEARLY_REPEAT, Holdout, near_pairs, split_rows, write_rows
-
-_log = logging.getLogger(__name__)
 
 LONG_CHARACTERS = 1000
 """Inputs above this many characters are reported as long: about the 256 tokens that a small encoder reads."""
@@ -139,7 +136,6 @@ def prepare(config: InitConfig, table: Table) -> Prepared:
     near = None
     if config.model is not None:
         near = near_pairs(task, rows, SentenceEncoder.load(config.model, device=config.device))
-    _log.info("comparing %s with one another", counted(len(rows), "row"))
     holdout = split_rows(task, rows, config.test_rows, config.seed, near)
     return Prepared(config, table, conversion, holdout, _write(config, conversion, holdout))
 

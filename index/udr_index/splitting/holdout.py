@@ -1,5 +1,6 @@
 """Held-out test rows: the same share of each label, and rows that ask the same all in one split."""
 
+import logging
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -8,7 +9,10 @@ from udr.data import Kind, Task, copy_text, input_words, sample_by
 from udr.errors import ConfigError
 from udr.search import overlapping
 from udr.types import Row
+from udr_index.plural import counted
 from udr_index.splitting.groups import group
+
+_log = logging.getLogger(__name__)
 
 TEST_SHARE = 0.2
 """The share of the rows that are held out by default."""
@@ -30,7 +34,8 @@ class Holdout:
     Attributes:
         train: the rows that stay in the pool.
         test: the held-out rows, none if there are too few.
-        together: the number of rows with a copy or a near-duplicate, all kept in the split of theirs.
+        together: the number of rows with a copy or a near-duplicate, all kept in the split of theirs; 0 if none is held
+            out, since then none are looked for.
     """
 
     train: tuple[Row, ...]
@@ -58,6 +63,9 @@ def split_rows(
     size = min(int(len(rows) * TEST_SHARE), MOST_TEST_ROWS) if test_rows is None else test_rows
     if not 0 <= size < max(len(rows), 1):
         raise ConfigError(f"--test-rows must be from 0 to {len(rows) - 1}, one less than there are rows; found {size}")
+    if not size:
+        return Holdout(tuple(rows), (), 0)
+    _log.info("%s: comparing %s with one another", task.name, counted(len(rows), "row"))
     strata = [row.target if task.kind is Kind.CLASSIFICATION else "" for row in rows]
     pairs = [*_copies(task, rows), *overlapping([input_words(task, row.input, row.choices) for row in rows])]
     while True:

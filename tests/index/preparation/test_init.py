@@ -261,7 +261,7 @@ def test_nothing_is_asked_without_a_terminal(table: Path, tmp_path: Path) -> Non
 
 
 def test_an_error_of_the_disk_names_the_file_that_was_to_be(run: Run, tmp_path: Path) -> None:
-    # Each of other words, else finding near-duplicates takes long.
+    # Each of other words, so that rows are held out.
     rows = "".join(f"{' '.join(f'w{n}x{m}' for m in range(20))},{'ab'[n % 2]}\n" for n in range(400))
     table, before = write_csv(tmp_path, f"text,label\n{rows}", "t.csv"), resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (30_000, before[1]))

@@ -1,6 +1,7 @@
 """Held-out rows: quotas by hand, copies and near-duplicates on one side, and the same rows each time."""
 
 import random
+import time
 from collections import Counter
 from collections.abc import Sequence
 
@@ -63,6 +64,18 @@ def test_the_selection_depends_on_ids_and_not_on_the_order() -> None:
 def test_default_size_is_a_fifth_and_at_most_500() -> None:
     assert len(split_rows(GENERATION, make_rows(3000)).test) == MOST_TEST_ROWS == 500
     assert [len(split_rows(GENERATION, make_rows(number)).test) for number in (1, 4, 5, 14)] == [0, 0, 1, 2]
+
+
+def test_rows_of_one_mould_are_compared_in_linear_time() -> None:
+    mould = "the disk of host {} is almost full, please check it and free some space or ask for a larger volume"
+    rows = [Row(id=f"{n:04}", input={"text": mould.format(f"web{n}")}, target="glad") for n in range(2000)]
+    start = time.thread_time()
+    holdout = split_rows(TASK, rows)
+    # All pairs took a minute.
+    assert time.thread_time() - start < 5
+    assert (holdout.test, holdout.together) == ((), 2000)
+    # No comparison is needed.
+    assert split_rows(TASK, rows, 0).together == 0
 
 
 @pytest.mark.parametrize("size", [-1, 10, 11])

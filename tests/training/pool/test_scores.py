@@ -88,6 +88,13 @@ def test_near_copies_count_unless_their_targets_differ() -> None:
     assert copy_score(SUMMARIES, opposite).values == (1, 0.5)
 
 
+def test_a_near_copy_stands_for_no_other_row() -> None:
+    words = [f"w{number}" for number in range(23)]
+    # Each is near to the one before, but the third not to the first.
+    score = copy_score(TASK, rows_of(*(" ".join(words[:length]) for length in (23, 19, 15))))
+    assert score.values == (1, 0.5, 1)
+
+
 def test_texts_without_the_pools_usual_ending_are_flagged() -> None:
     texts = [f"Where is number {n} ?" for n in range(18)] + ["He said “yes.”", "Where is num"]
     score = length_score(TASK, rows_of(*texts))

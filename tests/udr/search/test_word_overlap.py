@@ -24,14 +24,30 @@ def shared(one: str, other: str) -> float:
     st.sampled_from([0.3, 0.5, OVERLAP, 0.8, 1.0]),
 )
 def test_pairs_are_those_of_comparing_all(texts: list[str], least: float) -> None:
-    pairs = set(overlapping(texts, least))
+    pairs = list(overlapping(texts, least))
 
     assert all(one < other and shared(texts[one], texts[other]) >= least - 1e-9 for one, other in pairs)
-    # Same texts are joined to the first only, so the groups are compared, and the pairs of first texts.
+    # Each pair joins two groups, so the groups are compared.
+    assert len(pairs) == len(texts) - len(group(len(texts), pairs))
     expected = [
         pair for pair in combinations(range(len(texts)), 2) if shared(*(texts[n] for n in pair)) >= least - 1e-9
     ]
     assert group(len(texts), pairs) == group(len(texts), expected)
+
+
+@given(st.lists(st.lists(st.sampled_from(WORDS), min_size=1, max_size=9).map(" ".join), max_size=30))
+def test_pairs_without_chains_join_to_what_stands_alone(texts: list[str]) -> None:
+    alone: list[int] = []
+    expected: dict[int, list[int]] = {}
+    for position, text in enumerate(texts):
+        near = [one for one in alone if shared(texts[one], text) >= 0.5 - 1e-9]
+        if near:
+            expected[position] = near
+        else:
+            alone.append(position)
+    pairs = list(overlapping(texts, 0.5, chained=False))
+    assert {later for _, later in pairs} == expected.keys()
+    assert all(one in expected[later] for one, later in pairs)
 
 
 def test_texts_of_other_words_or_another_order_are_apart() -> None:

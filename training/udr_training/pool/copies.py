@@ -22,7 +22,8 @@ def copy_score(task: Task, rows: Sequence[Row]) -> Score:
     """Score each row by whether another one says the same.
 
     Of exact copies, the first with their most frequent target stands for all. A row near to one with another target is
-    no near copy: a word may make the difference. In tasks that generate text, any target is the same.
+    no near copy: a word may make the difference. In tasks that generate text, any target is the same. Near copies stand
+    for no other row.
     """
     values, notes = [ALONE] * len(rows), dict[int, str]()
     copies: dict[str, list[int]] = {}
@@ -37,10 +38,15 @@ def copy_score(task: Task, rows: Sequence[Row]) -> Score:
                 values[position] = COPY
                 other = "" if rows[position].target == target else ", which has another target"
                 notes[position] = f"a copy of {rows[first].id}{other}"
-    for one, later in overlapping([input_words(task, row.input, row.choices) for row in rows]):
-        if values[later] == ALONE and values[one] == ALONE and _same_target(task, rows[one], rows[later]):
-            values[later] = NEAR
-            notes[later] = f"near to {rows[one].id}"
+    by_target: dict[str, list[int]] = {}
+    for position, row in enumerate(rows):
+        if values[position] == ALONE:
+            by_target.setdefault("" if task.kind is Kind.GENERATION else row.target, []).append(position)
+    for positions in by_target.values():
+        texts = [input_words(task, rows[position].input, rows[position].choices) for position in positions]
+        for one, later in overlapping(texts, chained=False):
+            values[positions[later]] = NEAR
+            notes.setdefault(positions[later], f"near to {rows[positions[one]].id}")
     return Score(
         name="copies",
         meaning=_MEANING,
@@ -49,7 +55,3 @@ def copy_score(task: Task, rows: Sequence[Row]) -> Score:
         notes=notes,
         settings={"overlap": OVERLAP},
     )
-
-
-def _same_target(task: Task, one: Row, other: Row) -> bool:
-    return task.kind is Kind.GENERATION or one.target == other.target

@@ -2,7 +2,8 @@
 
 Exact, and yet far from comparing all pairs: two sets of words that overlap enough share one of the rarest words of each
 (the prefix filter of Chaudhuri, Ganti and Kaushik, "A Primitive Operator for Similarity Joins in Data Cleaning", ICDE
-2006), so only texts that share such a word are compared.
+2006), so only texts that share such a word are compared; and of texts that are joined already, only one has to be near
+to another text.
 """
 
 import math
@@ -19,38 +20,60 @@ OVERLAP = 0.7
 _SLACK = 1e-9
 
 
-def overlapping(texts: Sequence[str], least: float = OVERLAP) -> Iterator[tuple[int, int]]:
-    """Yield pairs of positions that join each text to every one that shares enough of its words and of its neighbours.
+def overlapping(texts: Sequence[str], least: float = OVERLAP, chained: bool = True) -> Iterator[tuple[int, int]]:
+    """Yield pairs of positions, the earlier one first, that join each text to those that share enough of its words.
 
-    Neighbours are two words in a row, so texts that say other things with the same words are no near-duplicates. Texts
-    that are the same in both are joined to the first of them only. Texts without words are in no pair.
+    What they share are words and neighbours, two words in a row, so texts that say other things with the same words are
+    no near-duplicates. Texts that a chain of pairs joins already are not joined again. Texts without words are in no
+    pair.
 
     Args:
         texts: any texts; words are split as BM25 splits them, and count once, as neighbours do.
         least: the least number of what two texts share, as a share of what is in either (Jaccard).
+        chained: join texts to those that are joined to others, too. If not, a text that is joined to an earlier one is
+            compared with no later one, so that each is near to one that is joined to none before it.
     """
+    sets = [_words_and_neighbours(text) for text in texts]
+    frequency = Counter(word for words in set(sets) for word in words)
     first: dict[frozenset[str], int] = {}
-    for position, text in enumerate(texts):
-        words = _words_and_neighbours(text)
-        if words and first.setdefault(words, position) != position:
+    # The texts with a word by the group in which they were when they came.
+    with_word: dict[str, dict[int, list[int]]] = {}
+    groups = list(range(len(texts)))
+
+    def group(position: int) -> int:
+        while groups[position] != position:
+            # Halving the path keeps all paths short.
+            groups[position] = position = groups[groups[position]]
+        return position
+
+    for position, words in enumerate(sets):
+        if words in first:
             yield first[words], position
-    frequency = Counter(word for words in first for word in words)
-    with_word: dict[str, list[frozenset[str]]] = {}
-    # A shorter text is compared with the longer ones that come later.
-    for words in sorted(first, key=len):
+        if not words or words in first:
+            continue
         rarest = sorted(words, key=lambda word: (frequency[word], word))
         prefix = rarest[: len(words) - math.ceil(least * len(words) - _SLACK) + 1]
-        near = {
-            other
-            for word in prefix
-            for other in with_word.get(word, ())
-            if len(other) >= least * len(words) - _SLACK
-            if len(words & other) * (1 + least) >= least * (len(words) + len(other)) - _SLACK
-        }
-        positions = sorted(first[other] for other in near)
-        yield from ((min(first[words], position), max(first[words], position)) for position in positions)
+        own, apart = position, set[int]()
         for word in prefix:
-            with_word.setdefault(word, []).append(words)
+            for number, members in with_word.get(word, {}).items():
+                if (joined := group(number)) == own:
+                    continue
+                for other in members:
+                    if other not in apart and _near(words, sets[other], least):
+                        yield other, position
+                        groups[own] = own = joined
+                        break
+                    apart.add(other)
+        if chained or own == position:
+            first[words] = position
+            for word in prefix:
+                with_word.setdefault(word, {}).setdefault(own, []).append(position)
+
+
+def _near(words: frozenset[str], others: frozenset[str], least: float) -> bool:
+    needed = least * (len(words) + len(others)) / (1 + least) - _SLACK
+    # Sizes that differ too much rule it out without a look at the words.
+    return len(words) >= needed and len(others) >= needed and len(words & others) >= needed
 
 
 def _words_and_neighbours(text: str) -> frozenset[str]:
