@@ -1,6 +1,7 @@
 r"""The dialect of a CSV file that nobody described: its encoding, the delimiter of its columns, and its quoting.
 
-The delimiter and the quoting are those with which most records have as many cells as the header. (Python's
+The delimiter and the quoting are those with which most records have as many cells as the header. Between tabs, quotes
+can be the text's own, and a cell from one to the next would hold whole rows: then nothing is quoted. (Python's
 ``csv.Sniffer`` looks at characters alone.) A file that is not UTF-8 is in the encoding that chardet finds most likely
 among those of Windows and the web; on texts of a few lines, charset-normalizer is often wrong.
 """
@@ -10,10 +11,13 @@ import csv
 import io
 import re
 from collections.abc import Collection, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice, product
 
 from udr.errors import ConfigError, optional_import
+
+MOST_UNREADABLE = 0.1
+"""The share of unreadable records from which the file is probably read in the wrong way."""
 
 _DELIMITERS = ",;\t|"
 _SAMPLE = 1000
@@ -129,15 +133,29 @@ def sniff(text: str, names: Collection[str] = (), delimiter: str | None = None) 
         start, delimiter = first.end(), delimiter or first[1]
     delimiters = [delimiter] if delimiter is not None else _DELIMITERS
     dialects = [Dialect(one, *quoting, start) for quoting, one in product(_QUOTINGS, delimiters)]
-    return max(dialects, key=lambda dialect: _fit(dialect, text, names))
+    best = max(dialects, key=lambda dialect: _fit(dialect, text, names))
+    if best.quote is not None and best.delimiter == "\t":
+        plain = replace(best, quote=None, escape=None)
+        header, even, _ = _count(best, text)
+        plain_header, plain_even, total = _count(plain, text)
+        # Of the lines of a quoted cell, at most one has all tabs of a record, unless the cell itself holds tabs.
+        if plain_header == header and plain_even > max(even, (1 - MOST_UNREADABLE) * total):
+            return plain
+    return best
 
 
 def _fit(dialect: Dialect, text: str, names: Collection[str]) -> tuple[bool, bool, float, int]:
     """Return how well a dialect fits: has the known columns, has several, the share of even records, the columns."""
+    header, even, total = _count(dialect, text, _SAMPLE)
+    return set(names) <= set(header), len(header) > 1, even / max(total, 1), len(header)
+
+
+def _count(dialect: Dialect, text: str, most: int | None = None) -> tuple[list[str], int, int]:
+    """Return the header, the number of records with as many cells, and that of all, among the first ``most``."""
     header: list[str] = []
     even = total = 0
     try:
-        for _, cells in islice(dialect.records(text), _SAMPLE):
+        for _, cells in islice(dialect.records(text), most):
             if not header:
                 header = [cell.strip() for cell in cells]
             elif cells:
@@ -145,4 +163,4 @@ def _fit(dialect: Dialect, text: str, names: Collection[str]) -> tuple[bool, boo
                 even += len(cells) == len(header)
     except csv.Error:
         total += 1
-    return set(names) <= set(header), len(header) > 1, even / max(total, 1), len(header)
+    return header, even, total

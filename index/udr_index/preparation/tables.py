@@ -10,14 +10,11 @@ from udr.data import jsonl_records, parquet_records
 from udr.errors import ConfigError, DataError, brief
 from udr.files import LFS, lfs_pointer
 from udr_index.plural import counted
-from udr_index.preparation.dialect import decode, sniff
+from udr_index.preparation.dialect import MOST_UNREADABLE, decode, sniff
 from udr_index.preparation.excel import read_sheet
 
 _TABS = {"tab": "\t", "\\t": "\t"}
 """How people write a tab on a command line."""
-
-_MOST_UNREADABLE = 0.1
-"""The share of unreadable records from which the file is probably read in the wrong way."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,7 +179,7 @@ def _keys(records: Iterable[tuple[int, Mapping[str, object]]]) -> tuple[str, ...
 
 def _refuse_unreadable(path: Path, lines: Sequence[int], readable: int, what: str) -> None:
     total = len(lines) + readable
-    if len(lines) > _MOST_UNREADABLE * total:
+    if len(lines) > MOST_UNREADABLE * total:
         raise DataError(f"{len(lines)} of {counted(total, 'row')} (the first on line {lines[0]}) {what}", path=path)
 
 

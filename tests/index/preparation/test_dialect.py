@@ -92,6 +92,22 @@ def test_the_dialect_is_that_with_even_rows(name: str) -> None:
     assert list(dialect.records(text))[1][1] == cells
 
 
+@pytest.mark.parametrize("rows_before", [0, 2000])
+def test_quotes_of_a_text_between_tabs_hold_no_rows(rows_before: int) -> None:
+    spoken = ['"I came home.\tx', *["It rained.\tx"] * 20, "one\ttab\ttoo many", 'So I left."\ty']
+    rows = ["a\tb"] * rows_before + spoken
+    dialect = sniff("\n".join(["text\tlabel", *rows, ""]))
+    assert dialect == Dialect("\t", None)
+
+
+@pytest.mark.parametrize("header", ["text\tlabel", '"text"\t"label"'])
+def test_quoted_cells_between_tabs_are_still_read(header: str) -> None:
+    text = f'{header}\n"say ""yes""\nor\nno"\tx\n"Hi, there"\ty\n'
+    assert sniff(text) == Dialect("\t")
+    # With tabs in a cell, lines could be rows, but the header is quoted as cells are.
+    assert sniff('"text"\t"label"\n"a\tb\nc\td\ne"\t"x"\n') == Dialect("\t")
+
+
 def test_known_columns_decide_between_delimiters() -> None:
     text = "id,subject;category\n1,a;x\n2,b;y\n"
     assert sniff(text, ["category"]).delimiter == ";"
