@@ -8,15 +8,15 @@ from shlex import quote
 from typing import cast
 
 from udr.data import Kind, Metric, Task, Template, check_id, copy_text, parse_task, value_text
-from udr.errors import ConfigError, DataError, brief
+from udr.errors import ConfigError, DataError, brief, listed
 from udr.types import VALUES, Fields, Json, Row, is_value
 from udr_index.plural import counted
 from udr_index.preparation.columns import check_field, find_column, find_columns, id_column
 from udr_index.preparation.config import InitConfig
-from udr_index.preparation.tables import Table
+from udr_index.preparation.tables import CSV, Table
 from udr_index.preparation.targets import row_choices, spelling_notices, spellings
 from udr_index.preparation.task_file import instruction, title
-from udr_index.preparation.values import UNFIT, as_text, is_inexact, tidy
+from udr_index.preparation.values import UNFIT, as_text, is_inexact, number, tidy
 
 _MOST_LABELS = 0.5
 """The share of different labels among the rows from which they are answers, not labels."""
@@ -69,12 +69,14 @@ def convert(table: Table, config: InitConfig) -> Conversion:
     labels = (as_text(tidy(record.get(columns.target))) for _, record in table.records)
     groups = spellings(labels if task.kind is Kind.CLASSIFICATION else ())
     replacements = {label: next(iter(group)) for group in groups for label in group} if config.merge_labels else {}
+    numeric = _numeric(table, columns)
     left_out = {reason: list(lines) for reason, lines in table.left_out.items()}
     rows: dict[object, tuple[int, str, Row]] = {}
     unfit: Counter[str] = Counter()
     inexact = 0
     for line, record in table.records:
         cells = {name: tidy(record.get(name)) for name in table.columns}
+        cells |= {name: number(str(cells[name])) for name in numeric}
         reason, row = _row(cells, columns, task, table, line)
         if row is None:
             left_out.setdefault(reason, []).append(line)
@@ -97,6 +99,9 @@ def convert(table: Table, config: InitConfig) -> Conversion:
         numbers = counted(inexact, "id is a number", "ids are numbers")
         found = f"{numbers} of 2**53 or more in the column {columns.id!r}, whose last digits may be lost"
         notices.append(f"{found}; store the column as text")
+    if numeric:
+        names = listed(map(repr, numeric), len(numeric))
+        notices.append(f"metadata of only numbers is kept as numbers, which filters compare by size: {names}")
     notices += [f"the column {name!r} holds values that a row cannot keep, and is left out" for name in sorted(unfit)]
     notices += spelling_notices(groups, config.merge_labels)
     field = columns.id or "id"
@@ -119,6 +124,13 @@ def _find(table: Table, config: InitConfig) -> _Columns:
     return _Columns(
         inputs, target, None if config.id is None else find_column("--id", config.id, table.columns), choices
     )
+
+
+def _numeric(table: Table, columns: _Columns) -> list[str]:
+    """Return the columns of CSV that become metadata and hold only numbers, each written as JSON writes it."""
+    names = [name for name in table.columns if name not in columns.used and table.path.suffix.lower() in CSV]
+    texts = {name: [text for _, record in table.records if (text := tidy(record[name]))] for name in names}
+    return [name for name in names if texts[name] and all(number(str(text)) is not None for text in texts[name])]
 
 
 def _draft(columns: _Columns, config: InitConfig) -> Task:

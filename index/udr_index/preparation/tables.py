@@ -63,8 +63,8 @@ def read_table(
         found = "a folder" if path.is_dir() else suffix or "no suffix"
         raise ConfigError(f"{path}: must be a file with one of {', '.join(SUFFIXES)}; found {found}")
     for flag, value, suffixes in (
-        ("--delimiter", delimiter, _CSV),
-        ("--encoding", encoding, _CSV),
+        ("--delimiter", delimiter, CSV),
+        ("--encoding", encoding, CSV),
         ("--sheet", sheet, _EXCEL),
     ):
         if value is not None and suffix not in suffixes:
@@ -74,7 +74,7 @@ def read_table(
         raise ConfigError(f"--delimiter must be one character or tab, found {delimiter!r}")
     if lfs_pointer(path):
         raise DataError(LFS, path=path)
-    if suffix in _CSV:
+    if suffix in CSV:
         table = _read_csv(path, names, delimiter, encoding)
     elif suffix in _EXCEL:
         rows, words = read_sheet(path, sheet)
@@ -183,7 +183,9 @@ def _refuse_unreadable(path: Path, lines: Sequence[int], readable: int, what: st
         raise DataError(f"{len(lines)} of {counted(total, 'row')} (the first on line {lines[0]}) {what}", path=path)
 
 
-_CSV = (".csv", ".tsv", ".txt")
+CSV = (".csv", ".tsv", ".txt")
+"""The suffixes of tables whose cells are all texts."""
+
 _EXCEL = (".xlsx", ".xls", ".xlsb", ".xlsm", ".ods")
 _OBJECTS: Mapping[str, Callable[[Path], Table]] = {
     ".jsonl": _read_jsonl,
@@ -191,5 +193,5 @@ _OBJECTS: Mapping[str, Callable[[Path], Table]] = {
     ".parquet": _read_parquet,
 }
 
-SUFFIXES = (*_CSV, *_OBJECTS, *_EXCEL)
+SUFFIXES = (*CSV, *_OBJECTS, *_EXCEL)
 """The suffixes of tables."""

@@ -2,7 +2,9 @@
 
 import datetime
 import decimal
+import json
 import math
+import re
 import uuid
 from typing import cast
 
@@ -37,6 +39,17 @@ def tidy(value: object) -> object:
         pairs = {str(key): tidy(item) for key, item in value.items()}
         return UNFIT if UNFIT in pairs.values() else pairs
     return UNFIT
+
+
+def number(text: str) -> int | float | None:
+    """Return the number that a text is, if it can be written only so: None for ``007``, ``1.50`` and ``+1``."""
+    if not re.fullmatch(r"-?[0-9][0-9.e+-]*", text):
+        return None
+    try:
+        value: int | float = json.loads(text)
+    except ValueError:
+        return None
+    return value if json.dumps(value) == text else None
 
 
 def without_fraction(value: object) -> object:

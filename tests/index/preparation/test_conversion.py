@@ -70,6 +70,29 @@ def test_what_becomes_no_row_is_told_by_line(tmp_path: Path) -> None:
     ]
 
 
+NUMBERS = """\
+text,label,stars,share,zip,price,n,blank
+1,x,3,0.5,01234,1.50,,
+2,y,,-2,5,2,1e400, 
+three,x,10,1e-05,6,3,7,
+"""
+
+
+def test_metadata_of_numbers_alone_is_kept_as_numbers(tmp_path: Path) -> None:
+    result = converted(write_csv(tmp_path, NUMBERS))
+    assert [row.metadata for row in result.rows] == [
+        {"stars": 3, "share": 0.5, "zip": "01234", "price": "1.50"},
+        {"share": -2, "zip": "5", "price": "2", "n": "1e400"},
+        {"stars": 10, "share": 0.00001, "zip": "6", "price": "3", "n": "7"},
+    ]
+    assert result.rows[0].input == {"text": "1"}
+    told = "metadata of only numbers is kept as numbers, which filters compare by size: 'stars', 'share'"
+    assert result.notices == (told,)
+    # What JSON has as text was meant to be text.
+    lines = '{"text": "a", "label": "x", "stars": "3"}\n{"text": "b", "label": "y", "stars": "4"}\n'
+    assert converted(write_csv(tmp_path, lines, "table.jsonl")).rows[0].metadata == {"stars": "3"}
+
+
 def test_an_id_that_no_row_may_have_is_refused_by_line(tmp_path: Path) -> None:
     path = write_csv(tmp_path, f"text,label,key\none,x,{'n' * 512}\ntwo,y,{'n' * 512}\n")
     # To be distinct, the second one is longer than that in the table.

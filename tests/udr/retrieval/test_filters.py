@@ -112,7 +112,7 @@ def test_a_filter_on_values_of_another_kind_is_refused(everything: Retriever) ->
     for text, message in {
         "site > 3": "the filter compares 'site' with a number, but the rows have a text there",
         'stars = "3"': "the filter compares 'stars' with a text, but the rows have a number there",
-        "$id = 3": "the filter compares '\\$id' with a number",
+        "$id = 3": "the filter compares '\\$id' with a number, but the rows have a text there; compare it with a text$",
         "$task = true": "the filter compares '\\$task' with a boolean",
         "site =": "the filter, at character 7: expected a value",
     }.items():

@@ -148,4 +148,8 @@ def check_kinds(wanted: Filter, found: Mapping[str, Collection[str]]) -> None:
         if there and kinds and not kinds & there:
             names, values = " or ".join(sorted(kinds)), " or ".join(sorted(there))
             compared = f"the filter compares {brief(condition.key)} with a {names}"
-            raise InvalidInputError(f"{compared}, but the rows have a {values} there")
+            # Rows have these as text, whatever their metadata.
+            remedy = "" if condition.key in (ID, TARGET, TASK) else f", or store a {names} in the rows' metadata"
+            raise InvalidInputError(
+                f"{compared}, but the rows have a {values} there; compare it with a {values}{remedy}"
+            )
