@@ -1,5 +1,6 @@
 """``udr init`` from a table to a task folder that ``udr tasks check`` accepts."""
 
+import os
 import secrets
 from collections import Counter
 from collections.abc import Iterator
@@ -173,7 +174,9 @@ def _write(config: InitConfig, conversion: Conversion, holdout: Holdout) -> Repo
         with shown_as(hidden, config.out), fresh_folder(hidden) as staging:
             staged = staging / config.folder.relative_to(config.out)
             staged.mkdir(parents=True)
-            source: dict[str, Json] = {"file": config.table.name, "sha256": sha256(config.table)}
+            # A name need not be UTF-8, which TOML is.
+            file = os.fsencode(config.table.name).decode(errors="backslashreplace")
+            source: dict[str, Json] = {"file": file, "sha256": sha256(config.table)}
             (staged / "task.toml").write_text(task_toml(conversion.task, source), "utf-8")
             splits: dict[str, tuple[Row, ...]] = {"train": holdout.train, "test": holdout.test}
             for split, rows in splits.items():

@@ -23,6 +23,7 @@ from tests.index.preparation.conftest import write_csv, write_excel
 from tests.tiny_models import save_encoder
 from tests.udr.cli.test_app import Run
 from udr.data import Kind, open_collection
+from udr.files import parse_toml
 from udr.installation import install_extra
 from udr.retrieval import Retriever
 from udr_index.preparation import KINDS, InitConfig, prepare, read_table
@@ -182,6 +183,14 @@ def test_excel_and_few_rows_are_taken(run: Run, tmp_path: Path) -> None:
     assert status == 0 and "3 rows in train.jsonl, none held out" in out
     assert sorted(tree(tmp_path / "cases")) == ["cases/task.toml", "cases/train.jsonl"]
     assert open_collection(tmp_path).tasks["cases"].task.labels == ("1", "2")
+
+
+def test_a_file_whose_name_is_no_utf8_is_taken(run: Run, tmp_path: Path) -> None:
+    path = Path(os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9.csv"))
+    path.write_text("text,label\none,x\ntwo,y\n", "utf-8")
+    assert run("init", path, "--out", tmp_path / "tasks", "--input", "text", "--target", "label")[0] == 0
+    source = parse_toml((tmp_path / "tasks" / "caf" / "caf" / "task.toml").read_text("utf-8"))["source"]
+    assert source["file"] == "caf\\xe9.csv"
 
 
 def test_a_folder_or_a_task_of_that_name_is_refused(run: Run, table: Path, tmp_path: Path) -> None:
