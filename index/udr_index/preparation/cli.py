@@ -53,7 +53,7 @@ def init(
         bool, typer.Option("--replace", help="Make a task that exists anew; what was edited in its folder is lost.")
     ] = False,
     merge_labels: Annotated[
-        bool, typer.Option("--merge-labels", help="Make labels that differ only in case or spaces one.")
+        bool, typer.Option("--merge-labels", help="Make labels that differ only in case, spaces or Unicode form one.")
     ] = False,
     test_rows: Annotated[
         int | None, typer.Option(help="Rows to hold out for the test.", show_default="a fifth, at most 500")

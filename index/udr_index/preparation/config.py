@@ -38,7 +38,7 @@ class InitConfig:
         seed: selects the rows to hold out.
         model: an encoder that finds near-duplicates, besides those that share most words.
         device: where to run it; None takes the best available.
-        merge_labels: make labels that differ only in case or spaces one, the most frequent.
+        merge_labels: make labels that differ only in case, spaces or Unicode form one, the most frequent.
         replace: make a task that exists anew.
 
     Raises:

@@ -9,7 +9,7 @@ from udr_index.quality import differing_in_case
 
 
 def spellings(labels: Iterable[str]) -> list[Mapping[str, int]]:
-    """Return the groups of labels of all rows that differ only in case or spaces.
+    """Return the groups of labels of all rows that differ only in case, spaces or Unicode form.
 
     Each has the labels with their numbers of rows, the most frequent first.
     """
@@ -22,7 +22,7 @@ def spelling_notices(groups: Iterable[Mapping[str, int]], merged: bool) -> Itera
     for group in groups:
         labels = ", ".join(f"{label!r} ({count})" for label, count in group.items())
         done = f"all became {next(iter(group))!r}" if merged else "--merge-labels makes them one"
-        yield f"the labels {labels} differ only in case or spaces; {done}"
+        yield f"the labels {labels} differ only in case, spaces or Unicode form; {done}"
 
 
 def row_choices(columns: Sequence[str], cells: Mapping[str, object], target: str) -> tuple[tuple[str, ...], str]:

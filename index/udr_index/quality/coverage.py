@@ -5,6 +5,7 @@ from collections.abc import Iterable, Iterator
 
 from udr.data import Kind as TaskKind
 from udr.errors import listed
+from udr.search import folded
 from udr_index.plural import counted
 from udr_index.quality.findings import Finding, Kind
 from udr_index.quality.splits import Split
@@ -51,18 +52,18 @@ def odd_ids(split: Split) -> Iterator[Finding]:
 
 
 def similar_labels(split: Split) -> Iterator[Finding]:
-    """Yield the labels that differ only in case or spaces, which a language model's answer seldom tells apart."""
+    """Yield the labels that differ only in case, spaces or Unicode form, which an answer seldom tells apart."""
     for group in differing_in_case(split.task.labels):
-        listed = ", ".join(map(repr, group))
-        message = f"the labels {listed} differ only in case or spaces; give their rows the same one"
+        shown = ", ".join(map(repr, group))
+        message = f"the labels {shown} differ only in case, spaces or Unicode form; give their rows the same one"
         yield split.finding(Kind.SIMILAR_LABELS, len(group), message, labels=group)
 
 
 def differing_in_case(labels: Iterable[str]) -> list[list[str]]:
-    """Return the groups of labels that differ only in case or spaces, each in the order given."""
+    """Return the groups of labels that differ only in case, spaces or Unicode form, each in the order given."""
     groups: dict[str, list[str]] = {}
     for label in labels:
-        groups.setdefault("".join(label.casefold().split()), []).append(label)
+        groups.setdefault("".join(folded(label).split()), []).append(label)
     return [group for group in groups.values() if len(group) > 1]
 
 
@@ -88,9 +89,9 @@ def skewed_labels(split: Split, skew: float) -> Iterator[Finding]:
         )
         yield split.finding(Kind.MISSING_LABEL, len(missing), message, labels=missing)
     if rare:
-        listed = ", ".join(f"{label!r} has {counted(number, 'row')}" for number, label in rare)
+        shown = ", ".join(f"{label!r} has {counted(number, 'row')}" for number, label in rare)
         message = (
-            f"{counted(len(rare), 'label is', 'labels are')} rare: {listed}, where labels have {even:,.0f} on average; "
+            f"{counted(len(rare), 'label is', 'labels are')} rare: {shown}, where labels have {even:,.0f} on average; "
             "add rows if the task needs them: demonstrations can show only what there is"
         )
         yield split.finding(Kind.LABEL_SKEW, len(rare), message, labels=[label for _, label in rare])

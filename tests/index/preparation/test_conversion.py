@@ -307,7 +307,8 @@ def test_labels_that_differ_in_case_or_spaces_are_told_and_merged_on_request(tmp
     path = write_csv(tmp_path, SPELLINGS)
     kept, merged = converted(path), converted(path, merge_labels=True)
 
-    labels = "the labels 'billing' (2), 'Billing' (1), 'bil  ling' (1), 'BILLING' (1) differ only in case or spaces; "
+    alike = "'billing' (2), 'Billing' (1), 'bil  ling' (1), 'BILLING' (1)"
+    labels = f"the labels {alike} differ only in case, spaces or Unicode form; "
     assert kept.task.labels == ("BILLING", "Billing", "access", "bil  ling", "billing")
     assert (len(kept.rows), kept.notices) == (
         6,
@@ -318,6 +319,13 @@ def test_labels_that_differ_in_case_or_spaces_are_told_and_merged_on_request(tmp
     # Merged labels make copies of rows that conflicted.
     assert merged.left_out == {"repeats of an earlier row": [6]}
     assert merged.notices == (labels + "all became 'billing'",)
+
+
+def test_labels_that_look_the_same_are_merged(tmp_path: Path) -> None:
+    path = write_csv(tmp_path, "text,label\none,caf\u00e9\ntwo,cafe\u0301\nthree,bar\n")
+    (notice,) = converted(path).notices
+    assert "differ only in case, spaces or Unicode form" in notice
+    assert converted(path, merge_labels=True).task.labels == ("bar", "caf\u00e9")
 
 
 def test_only_labels_are_merged(tmp_path: Path) -> None:

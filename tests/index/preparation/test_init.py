@@ -171,7 +171,7 @@ def test_similar_labels_are_told_once_with_the_option_that_merges_them(run: Run,
     run("init", path, "--out", tmp_path / "merged", *flags, "--merge-labels")
 
     (told,) = [line for line in printed.splitlines() if "differ only in case" in line]
-    assert told.endswith("differ only in case or spaces; --merge-labels makes them one")
+    assert told.endswith("differ only in case, spaces or Unicode form; --merge-labels makes them one")
     assert f"To change rows, edit the files in {tmp_path / 'kept'}" in printed and "again with --replace" in printed
     assert open_collection(tmp_path / "merged").tasks["table"].task.labels == ("no", "yes")
 

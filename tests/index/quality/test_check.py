@@ -228,9 +228,9 @@ def test_rows_that_the_encoder_cuts_are_not_called_duplicates(tmp_path: Path) ->
 
 
 def test_labels_that_look_alike_and_odd_ids_are_found(tmp_path: Path) -> None:
-    task = {**QUESTIONS, "labels": ["place", "Place ", "person"]}
+    task = {**QUESTIONS, "labels": ["place", "Place ", "\uff30lace", "person"]}
     rows = [{"id": id, "input": {"question": f"Where {id}?"}, "target": "place"} for id in ("a\nb", " c", "d e")]
     write_task(tmp_path, task, train=rows)
     found = {finding.kind: finding for finding in check(CheckConfig(tasks=tmp_path)).findings}
-    assert found[Kind.SIMILAR_LABELS].labels == ("place", "Place ")
+    assert found[Kind.SIMILAR_LABELS].labels == ("place", "Place ", "\uff30lace")
     assert found[Kind.ODD_ID].groups == (("a\nb",), (" c",))
