@@ -52,6 +52,29 @@ def test_a_file_that_is_replaced_keeps_its_permissions_and_a_link_its_place(tmp_
     assert [entry.name for entry in path.parent.iterdir()] == ["file"]
 
 
+def test_a_file_that_is_replaced_keeps_its_owner_and_group_as_far_as_may_be(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else a service can no longer read what root replaces."""
+    path, asked = tmp_path / "file", list[tuple[int, int]]()
+    write_atomically(path, b"old")
+    if not os.geteuid():
+        os.chown(path, 10001, 10002)
+    before = path.stat()
+    write_atomically(path, b"new")
+    after = path.stat()
+    assert (after.st_uid, after.st_gid) == (before.st_uid, before.st_gid)
+
+    def refuse(stream: int, owner: int, group: int) -> None:
+        asked.append((owner, group))
+        raise PermissionError
+
+    monkeypatch.setattr(os, "fchown", refuse)
+    write_atomically(path, b"newer")
+    # One by one: its group may be one of this user's, though the owner is another.
+    assert asked == [(before.st_uid, -1), (-1, before.st_gid)] and path.read_bytes() == b"newer"
+
+
 def test_a_link_to_a_read_only_file_is_refused(tmp_path: Path) -> None:
     """Caches of DVC and git-annex know their files by their content."""
     path, link = tmp_path / "cached", tmp_path / "link"

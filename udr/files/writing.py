@@ -22,7 +22,8 @@ def write_atomically(path: Path, write: bytes | Callable[[BinaryIO], object], pr
 
     Writers of one file wait for each other, threads and processes (where the file system can lock files): ``write``
     may read the old content to write the new one, and no writer's change is lost. A file that is replaced keeps its
-    permissions, and a link its place: the file that it leads to is replaced.
+    permissions, its owner and group as far as this process may set them, and a link its place: the file that it leads
+    to is replaced.
 
     Args:
         path: the file.
@@ -56,11 +57,16 @@ def write_atomically(path: Path, write: bytes | Callable[[BinaryIO], object], pr
 
 
 def _set_mode(stream: BinaryIO, path: Path, private_as: Path | None) -> None:
-    """Give a stream the permissions of the file that it replaces, if any; for others, no more than another file's."""
+    """Give a stream the owner and permissions of the file that it replaces; for others, no more than another file's."""
     before = mode = os.fstat(stream.fileno()).st_mode & 0o777
     if path.exists():
-        mode = path.stat().st_mode & 0o777
+        replaced = path.stat()
+        mode = replaced.st_mode & 0o777
         refuse_link(path)
+        # Else a service that may read its file could no more, once root has replaced it.
+        for owner, group in ((replaced.st_uid, -1), (-1, replaced.st_gid)):
+            with suppress(PermissionError):
+                os.fchown(stream.fileno(), owner, group)
     if private_as is not None:
         mode &= private_as.stat().st_mode & 0o077 | 0o700
     if mode != before:

@@ -105,6 +105,21 @@ def test_a_search_never_reads_beyond_the_end_of_a_file(tmp_path: Path, index: Pa
         assert str(index) not in answer.text
 
 
+def test_a_log_of_writes_that_cannot_be_read_is_named_in_the_log(index: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with Retriever.open(index, encoder=HashEncoder()) as retriever, served(retriever) as client:
+        retriever.put("notes", {"id": "new", "input": {"text": "new"}, "target": "sad"})
+        log = index / "live/log"
+        log.rename(index / "kept")
+        log.mkdir()
+        for answer in (client.get("/readyz"), client.post("/v1/retrieve", json=BODY)):
+            assert (answer.status_code, answer.json()["type"]) == (503, "urn:udr:problem:index-damaged")
+            assert str(index) not in answer.text
+        assert [line for line in caplog.messages if str(log) in line]
+        log.rmdir()
+        (index / "kept").rename(log)
+        assert client.get("/readyz").is_success and client.post("/v1/retrieve", json=BODY).is_success
+
+
 def test_checksums_are_read_little_by_little_whatever_the_time_of_writing(index: Path) -> None:
     version = open_version(index)
     files = OpenFiles(version.path, version.manifest.files)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from starlette.requests import Request
 
+from udr.errors import ArtifactError, system_error
 from udr.store.usage import Usage
 from udr_service.errors import VersionMismatchError
 from udr_service.observability import Metrics
@@ -52,16 +53,20 @@ class Service:
 
         Raises:
             NotReadyError: no version is open yet.
+            IndexDamagedError: a file cannot be read.
             InvalidInputError: the timeout header is not a number of seconds.
             VersionMismatchError: the request asks for another version.
         """
         record = record_of(request.scope)
         with self.current.answering() as active:
             retriever = active.retriever
-            # Others' writes are read in a thread: there may be many.
-            partitions = retriever.at_hand()
-            if partitions is None:
-                partitions = await asyncio.to_thread(retriever.partitions)
+            try:
+                # Others' writes are read in a thread: there may be many.
+                partitions = retriever.at_hand()
+                if partitions is None:
+                    partitions = await asyncio.to_thread(retriever.partitions)
+            except OSError as error:
+                raise ArtifactError(system_error(error)) from error
             record.index_version, record.overlay_position = active.version, partitions.view.position
             expected = request.headers.get(INDEX_VERSION)
             if expected not in (None, active.version):
