@@ -49,6 +49,14 @@ def test_weights_that_were_written_to_since_are_opened_again(
         assert len(opened) == 2
 
 
+def test_the_tokenizer_of_an_index_has_a_name_that_the_next_version_has_too(tiny: Path) -> None:
+    active = IndexSource(tiny, Settings(device="cpu")).load(Metrics([]))
+    with active.retriever as retriever:
+        assert Path(retriever.tokenizer).is_relative_to(tiny)
+        name = active.name_of(active.tokenizer)
+        assert name == open_version(tiny).manifest.encoder.name and active.counter(name) is active.tokenizer
+
+
 @pytest.mark.parametrize("engine", ["torch", "openvino"])
 def test_engines_that_start_threads_are_not_loaded_before_a_fork(
     tiny: Path, opened: list[OnnxEncoder | None], engine: str

@@ -45,10 +45,8 @@ class ActiveVersion:
         """The tokenizers that a request can name; the first is the one of requests that name none."""
         if self.tokenizer in self.named.values():
             return dict(self.named)
-        retriever = self.retriever
-        # The manifest's name of the encoder: its own may be a path on this machine.
-        own = retriever.model if retriever.tokenizer == retriever.encoder.name else retriever.tokenizer
-        return {own: self.tokenizer, **self.named}
+        # The manifest's name of the encoder: where its tokenizer lies on this machine differs from version to version.
+        return {self.retriever.model: self.tokenizer, **self.named}
 
     def counter(self, name: str | None) -> TokenCounter:
         """Return the tokenizer of a name, or the one of requests that name none.
