@@ -77,7 +77,7 @@ def create_app(
         ModelError: the tokenizer cannot be loaded.
     """
     settings = settings or Settings.read()
-    keys = KeyFile(settings.keys) if settings.keys else None
+    keys = team.keys if team is not None else KeyFile(settings.keys) if settings.keys else None
     routers = (*_ROUTERS, gateway.router) if settings.upstream else _ROUTERS
     metrics = Metrics(route.path for router in routers for route in router.routes if isinstance(route, Route))
     current, shares = Current(), Shares() if team is None else team.shares

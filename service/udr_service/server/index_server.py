@@ -32,10 +32,16 @@ class ReloadingServer(BoundedServer):
 
     _reloads_at_sighup = True
 
-    def __init__(self, config: uvicorn.Config, service: Service | ShardsService, shares: Shares | None = None) -> None:
+    def __init__(
+        self,
+        config: uvicorn.Config,
+        service: Service | ShardsService,
+        tls: ssl.SSLContext | None,
+        shares: Shares | None = None,
+    ) -> None:
         super().__init__(config, limits_of(service.settings), service.metrics, shares)
         self._settings, self._current = service.settings, service.current
-        self.tls = certificate(service.settings)
+        self.tls = tls
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Start, and reload at SIGHUP from now on."""
@@ -70,8 +76,8 @@ class ReloadingServer(BoundedServer):
 class ShardsServer(ReloadingServer):
     """Reloads the keys and the certificate. Other placements need another service."""
 
-    def __init__(self, config: uvicorn.Config, service: ShardsService) -> None:
-        super().__init__(config, service)
+    def __init__(self, config: uvicorn.Config, service: ShardsService, tls: ssl.SSLContext | None) -> None:
+        super().__init__(config, service, tls)
         self._service = service
 
     async def reload(self) -> None:
@@ -82,8 +88,15 @@ class ShardsServer(ReloadingServer):
 class IndexServer(ReloadingServer):
     """Announces that the index is loaded, and stops if it cannot be loaded."""
 
-    def __init__(self, config: uvicorn.Config, service: Service, address: str, shares: Shares | None = None) -> None:
-        super().__init__(config, service, shares)
+    def __init__(
+        self,
+        config: uvicorn.Config,
+        service: Service,
+        address: str,
+        tls: ssl.SSLContext | None,
+        shares: Shares | None = None,
+    ) -> None:
+        super().__init__(config, service, tls, shares)
         self._service, self._address, self._announced = service, address, False
         service.reloader.steps.append(self.read_certificate)
         self._frozen: Encoder | None = None

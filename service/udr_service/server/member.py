@@ -6,10 +6,12 @@ import logging
 import os
 import signal
 import socket
+import ssl
 import sys
 from collections.abc import Callable, Mapping, Sequence
 
 from udr.errors import UdrError
+from udr_service.auth import KeyFile
 from udr_service.observability import Report
 from udr_service.server.channel import Channel, Handler, send_at_once
 from udr_service.serving import Reloaded, SharedShares
@@ -27,10 +29,20 @@ class Member:
         end: this worker's end of the channel to the process that started it.
         shares: what all workers hold together.
         version: the version that the others answer from; None at the start.
+        keys: the file of keys, with those that the others have.
+        tls: the certificate that the others have.
     """
 
-    def __init__(self, end: socket.socket, shares: SharedShares, version: str | None) -> None:
+    def __init__(
+        self,
+        end: socket.socket,
+        shares: SharedShares,
+        version: str | None,
+        keys: KeyFile | None,
+        tls: ssl.SSLContext | None,
+    ) -> None:
         self.shares, self.version, self.leads = shares, version, asyncio.Event()
+        self.keys, self.tls = keys, tls
         self._channel = Channel(end, self._handle)
         self._calls: dict[str, Handler] = {}
         self._writes = False

@@ -7,6 +7,7 @@ import logging
 import os
 import signal
 import socket
+import ssl
 import sys
 import threading
 from collections.abc import Iterator
@@ -60,7 +61,7 @@ def run(index: Path, settings: Settings) -> None:
     if settings.telemetry:
         prepare_export()
     if index.is_file():
-        run_shards(index, settings)
+        run_shards(index, settings, tls)
         return
     if settings.runner == "ray":
         run_replicas(index, settings)
@@ -76,7 +77,7 @@ def run(index: Path, settings: Settings) -> None:
         if settings.workers == 1:
             STATUS.begin(f"loading {index}...")
             app, config = _application(source, settings)
-            _serve(IndexServer(config, app.state.service, url), listener)
+            _serve(IndexServer(config, app.state.service, url, tls), listener)
         else:
             STATUS.notice(f"loading {index} in {settings.workers} workers...")
             # Each has its part of the cores, unless the user has said how many threads it has.
@@ -93,7 +94,7 @@ def run(index: Path, settings: Settings) -> None:
                 Mirror(source, settings.mirror).copy_last()
 
 
-def run_shards(path: Path, settings: Settings) -> None:
+def run_shards(path: Path, settings: Settings, tls: ssl.SSLContext | None) -> None:
     """Ask the services of shards, likewise. SIGHUP reloads the keys and the certificate.
 
     Raises:
@@ -105,7 +106,7 @@ def run_shards(path: Path, settings: Settings) -> None:
         STATUS.begin(f"loading {path}...")
         client = ShardedClient(placements, timeout=settings.timeout_seconds)
         app = create_shards_app(client, settings, own_names_only=_own_names_only(settings))
-        server = ShardsServer(_configuration(app, settings), app.state.service)
+        server = ShardsServer(_configuration(app, settings), app.state.service, tls)
         rows, address = sum(placements.sizes.values()), _url(listener, "https" if server.tls else "http")
         number = f"{len(placements.shards)} {'shard' if len(placements.shards) == 1 else 'shards'}"
         STATUS.notice(f"serving {number}, {rows} demonstrations at {address}")

@@ -8,6 +8,7 @@ from types import FrameType
 
 import uvicorn
 
+from udr_service.auth import KeyRing
 from udr_service.observability import Report
 from udr_service.server.acceptor import Acceptor
 from udr_service.server.channel import Handler
@@ -59,7 +60,7 @@ class SharingServer(IndexServer):
     _reloads_at_sighup = False
 
     def __init__(self, config: uvicorn.Config, service: Service, address: str, member: Member) -> None:
-        super().__init__(config, service, address, member.shares)
+        super().__init__(config, service, address, member.tls, member.shares)
         self._member = member
         self._sockets: list[socket.socket] = []
         self._prepared = AsyncExitStack()
@@ -106,8 +107,8 @@ class SharingServer(IndexServer):
             if not self._acceptors:
                 self._acceptors = [self._acceptor(each) for each in self._sockets]
 
-    async def _prepare(self, version: str | None) -> Reloaded:
-        prepared = await self._prepared.enter_async_context(self._service.reloader.prepared(version))
+    async def _prepare(self, version: str | None, ring: KeyRing | None) -> Reloaded:
+        prepared = await self._prepared.enter_async_context(self._service.reloader.prepared(version, ring))
         self._waits = prepared
         return prepared.reloaded
 

@@ -14,9 +14,11 @@ from dataclasses import dataclass, field
 from udr.cli import STATUS
 from udr.errors import UdrError
 from udr.store.live import WriterLock
+from udr_service.auth import KeyFile
 from udr_service.errors import WorkerError
 from udr_service.observability import Family, Report, added, lasting
 from udr_service.server.channel import Channel
+from udr_service.server.index_server import certificate
 from udr_service.server.member import SIGNALS, Member, fork
 from udr_service.serving import Reloaded, SharedShares
 from udr_service.settings import Settings
@@ -46,6 +48,7 @@ class _Worker:
     started: float = field(default_factory=time.monotonic)
     ready: bool = False
     leads: bool = False
+    reloads: int = 0  # how many there had been when it started
     report: Report = field(default_factory=list)
 
 
@@ -75,6 +78,10 @@ class Supervisor:
         # How often in a row a worker ended soon after its start.
         self._quick = [0] * settings.workers
         self._version: str | None = None
+        # As the last reload found them: what the files hold now need not be valid, and is not what the others have.
+        self._keys = KeyFile(settings.keys) if settings.keys else None
+        self._tls = certificate(settings)
+        self._reloads = 0
         self._retired: Report = []
         self._restarts, self._announced, self._stopping = 0, False, False
         self._failure: Exception | None = None
@@ -114,6 +121,7 @@ class Supervisor:
         version = self._version if self._ready() else None
         process, end = fork(lambda end: self._be(number, end, ends, version))
         worker = _Worker(number, process, end, Channel(end, lambda *call: self._handle(worker, *call)))
+        worker.reloads = self._reloads
         worker.task = asyncio.create_task(worker.channel.run())
         self._workers[number] = worker
 
@@ -126,7 +134,7 @@ class Supervisor:
         for other in others:
             other.close()
         self._shares.become(number)
-        self._work(Member(end, self._shares, version))
+        self._work(Member(end, self._shares, version, self._keys, self._tls))
 
     async def _handle(self, worker: _Worker, name: str, *arguments: object) -> object:
         """Answer a worker's call."""
@@ -145,12 +153,12 @@ class Supervisor:
         return None
 
     async def _begin(self, worker: _Worker, version: str, summary: str) -> None:
-        """Let a worker answer, from the same version as the others."""
+        """Let a worker answer, from the same version as the others, and with their keys."""
         async with self._lock:
             if not self._ready():
                 self._version = version
-            elif version != self._version:
-                await worker.channel.ask("prepare", self._version)
+            elif version != self._version or worker.reloads != self._reloads:
+                await worker.channel.ask("prepare", self._version, self._keys and self._keys.ring)
                 await worker.channel.ask("use")
             worker.ready = True
         self._appoint()
@@ -171,17 +179,22 @@ class Supervisor:
             others = [each for each in self._ready() if each is not worker]
             prepared = [worker, *others]
             try:
-                reloaded: Reloaded = await worker.channel.ask("prepare", None)
+                # The keys are read once for all; all must be able to read the certificate.
+                ring = self._keys and self._keys.read_again()
+                reloaded: Reloaded = await worker.channel.ask("prepare", None, ring)
                 for other in others:
                     # One after the other, so that most answer as fast as before. One that has ended meanwhile is
                     # replaced by one that opens the version of the others.
                     with suppress(ConnectionError):
-                        await other.channel.ask("prepare", reloaded.version)
+                        await other.channel.ask("prepare", reloaded.version, ring)
+                tls = certificate(self._settings)
             except BaseException:
                 for each in prepared:
                     each.channel.tell("drop")
                 raise
-            self._version = reloaded.version
+            self._version, self._tls, self._reloads = reloaded.version, tls, self._reloads + 1
+            if self._keys and ring:
+                self._keys.ring = ring
             await asyncio.gather(*(each.channel.ask("use") for each in prepared), return_exceptions=True)
             return reloaded
 

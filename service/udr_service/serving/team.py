@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from udr_service.auth import KeyFile
 from udr_service.observability import Report
 from udr_service.serving.shares import Shares
 
@@ -45,10 +46,12 @@ class Team(Others, Protocol):
     Attributes:
         leads: set once this worker does what only one of them must: watching for versions, and the files.
         version: the version that the others answer from; None at the start.
+        keys: the file of keys, with those that the others have.
     """
 
     leads: asyncio.Event
     version: str | None
+    keys: KeyFile | None
 
     async def reload(self) -> Reloaded:
         """Have all workers read everything again, and use it only if it is valid for all.

@@ -4,6 +4,7 @@ import os
 import re
 import shutil
 import signal
+import ssl
 import subprocess
 import sys
 import threading
@@ -21,6 +22,7 @@ import pytest
 from tests.fakes import write_mapped_notes
 from tests.service.observability.test_reports import read
 from tests.service.running import serving
+from tests.service.server.test_run import CERTIFICATES
 from tests.upstreams import STREAM, Exchange, Upstream, completes, upstream
 from tests.waiting import until
 from udr import Client
@@ -266,6 +268,41 @@ def test_a_worker_that_dies_is_replaced(service: Service) -> None:
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 0
     assert re.search(r"worker \d \(process \d+\) ended by signal SIGKILL; replaced in 0\.1 s", errors)
+
+
+def test_a_worker_that_is_replaced_has_the_keys_and_the_certificate_of_the_others(tiny: Path, tmp_path: Path) -> None:
+    keys, certificate = tmp_path / "keys.toml", tmp_path / "tls.pem"
+    shutil.copy(CERTIFICATES / "first.pem", certificate)
+    (first, entry), (second, later) = (new_key(name, Scope.ADMIN) for name in ("first", "second"))
+    append(keys, entry)
+    options = ("--workers", "2", "--keys", str(keys), "--tls-cert", str(certificate), "--tls-key", str(certificate))
+    with serving(str(tiny), *options) as (process, address):
+
+        def each(path: str, key: str) -> list[httpx2.Response]:
+            headers = {"X-Api-Key": key}
+            return [httpx2.get(f"{address}{path}", headers=headers, verify=False, timeout=30) for _ in range(8)]
+
+        def replaced() -> None:
+            killed = workers(process)[0]
+            os.kill(killed, signal.SIGKILL)
+            ready = {"status": "ready", "workers": 2}
+            until(lambda: killed not in workers(process) and all(each.json() == ready for each in each("/readyz", "")))
+
+        append(keys, later)
+        certificate.write_text("damaged")
+        replaced()
+        assert {answer.status_code for answer in each("/v1/info", first)} == {200}
+        assert {answer.status_code for answer in each("/v1/info", second)} == {401}
+
+        shutil.copy(CERTIFICATES / "second.pem", certificate)
+        reloaded = httpx2.post(f"{address}/v1/admin/reload", headers={"X-Api-Key": first}, verify=False, timeout=30)
+        assert reloaded.status_code == 200
+        keys.write_text("damaged")
+        replaced()
+        assert {answer.status_code for answer in each("/v1/info", second)} == {200}
+        port = int(address.rpartition(":")[2])
+        served = {ssl.get_server_certificate(("127.0.0.1", port)) for _ in range(8)}
+        assert len(served) == 1 and served.pop() in certificate.read_text()
 
 
 def test_a_limit_of_a_client_is_that_of_all_workers_and_workers_end_with_the_first_process(

@@ -71,17 +71,19 @@ class Preparing:
         self._metrics.index_switched(version.version, version.retriever.tasks)
 
     @asynccontextmanager
-    async def prepared(self, version: str | None = None) -> AsyncIterator[Prepared]:
+    async def prepared(self, version: str | None = None, ring: KeyRing | None = None) -> AsyncIterator[Prepared]:
         """Read everything again and check it; until the block ends, ``use`` can make it effective.
 
         Args:
             version: the version to open; None is the published one.
+            ring: the keys; None reads them.
 
         Raises:
             Exception: something is not valid.
         """
         async with self._lock:
-            ring = await asyncio.to_thread(self._keys.read_again) if self._keys else None
+            if ring is None and self._keys:
+                ring = await asyncio.to_thread(self._keys.read_again)
             commits = [await asyncio.to_thread(step) for step in self.steps]
             prepared = replace(await self._prepare(version), ring=ring, commits=commits)
             try:
