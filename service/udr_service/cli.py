@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from udr.cli import Device, EngineName, help_groups, refuse_unused
+from udr.cli import STATUS, Device, EngineName, help_groups, refuse_unused
 from udr.errors import ConfigError, MissingExtraError
 
 if TYPE_CHECKING:
@@ -179,22 +179,30 @@ def serve(
         raise MissingExtraError(f"{error.name}, which serving needs,", "service") from error
     settings = Settings.read(**flags)
     if index.is_file():
-        for option in _given(_OF_AN_INDEX, flags, settings):
+        for option in _given(_OF_AN_INDEX, flags):
             raise ConfigError(f"{index} names the services of shards, which {option} is not for; omit {option}")
+        settings = _without(_OF_AN_INDEX, settings, "an index directory")
     names, needed = (_OF_REPLICAS, "ray") if settings.runner == "local" else (_OF_A_PROCESS, "local")
-    refuse_unused(_given(names, flags, settings), f"--runner {needed}")
+    refuse_unused(_given(names, flags), f"--runner {needed}")
+    settings = _without(names, settings, f"--runner {needed}")
     if settings.upstream is None:
         refuse_unused({"--upstream-timeout-seconds": upstream_timeout_seconds}, "--upstream URL")
     run(index, settings)
 
 
-def _given(names: Iterable[str], flags: Mapping[str, object], settings: "Settings") -> dict[str, object]:
-    """Return what is set of some settings: by their flags, or to another value than the default by their variables."""
-    given: dict[str, object] = {}
-    for name in names:
-        value = getattr(settings, name)
-        if flags[name] is not None:
-            given[f"--{name.replace('_', '-')}"] = value
-        elif value != type(settings).model_fields[name].default:
-            given[f"UDR_{name.upper()}"] = value
-    return given
+def _given(names: Iterable[str], flags: Mapping[str, object]) -> dict[str, object]:
+    """Return the options that are given, of some settings."""
+    return {f"--{name.replace('_', '-')}": flags[name] for name in names if flags[name] is not None}
+
+
+def _without(names: Iterable[str], settings: "Settings", needed: str) -> "Settings":
+    """Return the settings without what variables set that has no effect without ``needed``; a notice names it.
+
+    An image or a unit sets them for whatever it serves, so they are not refused as options are.
+    """
+    defaults = {name: type(settings).model_fields[name].default for name in names}
+    unused = {name: value for name, value in defaults.items() if getattr(settings, name) != value}
+    if unused:
+        variables = ", ".join(f"UDR_{name.upper()}" for name in unused)
+        STATUS.notice(f"without effect, since they need {needed}: {variables}")
+    return settings.model_copy(update=unused)

@@ -122,32 +122,17 @@ def test_commands_refuse_what_does_not_fit(
     assert problem in capsys.readouterr().err
 
 
-@pytest.mark.parametrize(
-    ("name", "value", "problem"),
-    [
-        *(
-            (name, value, f"which {name} is not for; omit {name}")
-            for name, value in {
-                "UDR_MIRROR": "s3://bucket/index",
-                "UDR_COMPACT_ROWS": "9",
-                "UDR_USAGE": "inputs",
-                "UDR_RUNNER": "ray",
-                "UDR_WORKERS": "2",
-            }.items()
-        ),
-        # The default, which deploy/ sets.
-        ("UDR_WORKERS", "1", "is no manifest of placements"),
-    ],
-)
-def test_what_the_environment_asks_of_an_index_is_refused_too(
-    name: str,
-    value: str,
-    problem: str,
-    tmp_path: Path,
-    capsys: pytest.CaptureFixture[str],
-    monkeypatch: pytest.MonkeyPatch,
+def test_what_the_environment_asks_of_an_index_is_named_and_without_effect(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """An image or a unit sets it for whatever it serves."""
     (tmp_path / "file").write_text("{}")
-    monkeypatch.setenv(name, value)
+    given = {"MIRROR": "s3://bucket/index", "WATCH_SECONDS": "30", "USAGE": "off", "RUNNER": "ray", "WORKERS": "1"}
+    for name, value in given.items():
+        monkeypatch.setenv(f"UDR_{name}", value)
     assert main(["serve", str(tmp_path / "file")]) != 0
-    assert problem in capsys.readouterr().err
+    notice, problem, *_ = capsys.readouterr().err.splitlines()
+    # UDR_WORKERS has the default.
+    variables = "UDR_WATCH_SECONDS, UDR_MIRROR, UDR_USAGE, UDR_RUNNER"
+    assert notice == f"udr: without effect, since they need an index directory: {variables}"
+    assert "is no manifest of placements" in problem
