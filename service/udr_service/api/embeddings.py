@@ -6,7 +6,7 @@ from typing import cast
 import numpy as np
 from fastapi import APIRouter, Request, Response
 
-from udr.errors import InvalidInputError, TooLongError, UnknownTaskError
+from udr.errors import InvalidInputError, TooLongError, UnknownTaskError, brief
 from udr.retrieval import Retriever
 from udr.search import Vectors
 from udr.types import Json
@@ -35,7 +35,14 @@ async def embeddings(body: EmbeddingsBody, service: ServiceDep, request: Request
     """Return the encoder's vectors of texts, without any instruction before them."""
     texts = body.texts()
     async with service.context(request) as context:
-        _check(texts, body.dimensions, context.active.retriever)
+        retriever = context.active.retriever
+        if service.settings.upstream is not None and body.model not in (None, retriever.model):
+            # A client of the gateway means a model of the upstream, whose vectors are others.
+            raise UnknownTaskError(
+                f"unknown model {brief(str(body.model))}: embeddings are not forwarded to the upstream; ask it at its "
+                f"own address, or name the encoder of this index, {retriever.model!r}"
+            )
+        _check(texts, body.dimensions, retriever)
         results = await context.do([Embedding(text, body.input_type) for text in texts])
         vectors = [cast("Vectors", result.result) for result in results]
         return await json_answer(

@@ -214,7 +214,10 @@ class EmbeddingsBody(Body):
         description="One text, or several: at most max_batch, which GET /v1/info tells."
     )
     input_type: Role = Field(default="query", description="How the encoder reads the texts; not part of OpenAI's API.")
-    model: str | None = Field(default=None, description="Ignored: there is one encoder, which the response names.")
+    model: str | None = Field(
+        default=None,
+        description="Ignored: there is one encoder, which the response names. With an upstream, only that one's name.",
+    )
     encoding_format: Literal["float", "base64"] = "float"
     dimensions: int | None = Field(default=None, description="If given, it must be the encoder's dimension.")
     user: str | None = None

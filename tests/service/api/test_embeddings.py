@@ -9,6 +9,8 @@ import pytest
 from fastapi.testclient import TestClient
 
 from tests.fakes import HashEncoder
+from tests.service.conftest import served
+from udr import Retriever
 
 
 @pytest.fixture
@@ -29,6 +31,16 @@ def test_openai_s_library_gets_the_encoder_s_vectors(client: openai.OpenAI, enco
         assert answer.usage.prompt_tokens == answer.usage.total_tokens == 7
     client.embeddings.create(model="any", input="a dull day", extra_body={"input_type": "demonstration"})
     assert (encoder.queries, encoder.demonstrations) == (texts * 2, ["a dull day"])
+
+
+def test_a_gateway_refuses_other_models_than_its_encoder(retriever: Retriever) -> None:
+    with served(retriever, upstream="http://127.0.0.1:9/v1") as client:
+        for model, status in (("fake-hash", 200), (None, 200), ("text-embedding-3-small", 404)):
+            answer = client.post("/v1/embeddings", json={"input": "a dull day", "model": model})
+            assert answer.status_code == status
+        message = answer.json()["error"]["message"]
+        assert "unknown model 'text-embedding-3-small': embeddings are not forwarded" in message
+        assert message.endswith("'fake-hash'")
 
 
 @pytest.mark.parametrize("input_type", ["query", "demonstration"])
