@@ -169,7 +169,11 @@ class AccessError(ServiceError):
 
 
 class ShardsError(ServiceError):
-    """What was asked is in no shard that answered."""
+    """What was asked is in no shard that answered; ``summary`` says so without the addresses of the services."""
+
+    def __init__(self, message: str, *, status: int | None = None, type: str | None = None, summary: str = "") -> None:
+        super().__init__(message, status=status, type=type)
+        self.summary = summary
 
 
 class _Short(reprlib.Repr):

@@ -128,6 +128,9 @@ def problem_of(error: Exception, instance: str) -> Problem:
     kind = next(KINDS[kind] for kind in type(error).__mro__ if kind in KINDS)
     if kind.status == HTTPStatus.INTERNAL_SERVER_ERROR:
         return _problem(kind, "the service failed on this request; see its log", instance)
+    if isinstance(error, ShardsError):
+        # What else it says are addresses of the operator's network, and what to do there.
+        return _problem(kind, f"{error.summary}; the service's log says why", instance)
     return _problem(kind, error.detail if isinstance(error, HTTPException) else str(error), instance)
 
 

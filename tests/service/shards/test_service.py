@@ -59,7 +59,9 @@ def without_version(value: Any) -> Any:
     return {name: without_version(item) for name, item in value.items() if name not in named}
 
 
-def test_service_of_shards_says_what_is_missing(shards: Path, services: Services) -> None:
+def test_service_of_shards_says_what_is_missing(
+    shards: Path, services: Services, caplog: pytest.LogCaptureFixture
+) -> None:
     asked = ShardedClient(read_placements(shards / PLACEMENTS), timeout=60.0, transport=services.transport)
     with running(create_shards_app(asked, Settings(), {"words": Words()})) as url, Client(url, retries=0) as client:
         assert httpx2.get(f"{url}/readyz").json() == {"status": "ready"}
@@ -72,6 +74,11 @@ def test_service_of_shards_says_what_is_missing(shards: Path, services: Services
         none = httpx2.post(f"{url}/v1/retrieve", json={"task": "notes", "input": "a dull day"})
     assert (none.status_code, none.json()["type"]) == (503, "urn:udr:problem:shards-missing")
     assert none.headers["Retry-After"] == "1"
+    # The addresses are for the operator alone.
+    assert none.json()["detail"].startswith("no shard answered: shard-1-of-3, shard-2-of-3, shard-3-of-3; the")
+    assert "http" not in none.json()["detail"]
+    for number in (1, 2, 3):
+        assert f"shard shard-{number}-of-3: http://shard-{number}: cannot be reached" in caplog.text
 
 
 def test_service_of_shards_is_ready_while_one_is(shards: Path, services: Services) -> None:
@@ -199,13 +206,16 @@ def test_service_of_shards_keeps_to_the_limits_of_a_client(shards: Path, service
     assert statuses(held=Settings().max_bodies_bytes) == [503] * 4
 
 
-def test_service_of_shards_keeps_to_the_timeout_of_a_request(shards: Path, services: Services) -> None:
+def test_service_of_shards_keeps_to_the_timeout_of_a_request(
+    shards: Path, services: Services, caplog: pytest.LogCaptureFixture
+) -> None:
     services.silent = {"shard-1", "shard-2", "shard-3"}
     client = ShardedClient(read_placements(shards / PLACEMENTS), transport=services.transport)
     with TestClient(create_shards_app(client, Settings())) as http:
-        answer = http.get("/v1/tasks/notes/demonstrations/n07", headers={"X-Udr-Timeout": "0.2"})
+        answer = http.get("/v1/tasks/notes/demonstrations/n07", headers={"X-Udr-Timeout": "0.8"})
     assert (answer.status_code, answer.json()["type"]) == (503, "urn:udr:problem:shards-missing")
-    assert "shard shard-2-of-3: http://shard-2: no answer within 0." in answer.json()["detail"]
+    assert "; these did not answer: shard-1-of-3, shard-2-of-3, shard-3-of-3; " in answer.json()["detail"]
+    assert "answers lack shard shard-2-of-3: http://shard-2: no answer within 0." in caplog.text
 
 
 def test_row_that_a_missing_shard_may_have_is_not_said_to_be_unknown(
@@ -227,5 +237,4 @@ def test_row_that_a_missing_shard_may_have_is_not_said_to_be_unknown(
     assert (
         detail.startswith("no shard that answered has demonstration 'n") and "of task 'notes'; these did not" in detail
     )
-    assert "shard shard-1-of-3: http://shard-1" in detail and "shard shard-2-of-3: http://shard-2" in detail
-    assert "shard-3" not in detail
+    assert "did not answer: shard-1-of-3, shard-2-of-3; the service's log" in detail

@@ -158,11 +158,9 @@ class ShardedClient(AsyncDemonstrationSource):
             elif not isinstance(result, UnknownTaskError):
                 raise result
         if failed:
-            raise ShardsError(
-                f"no shard that answered has demonstration {id!r} of task {task!r}; these did not answer: "
-                f"{_reasons(failed)}",
-                status=503,
-            )
+            self._tell(results.keys() - failed.keys(), failed)
+            lacking = f"no shard that answered has demonstration {id!r} of task {task!r}"
+            raise _error(f"{lacking}; these did not answer", failed)
         raise UnknownTaskError(f"task {task!r} has no demonstration {id!r}")
 
     async def unready(self) -> list[str]:
@@ -185,7 +183,8 @@ class ShardedClient(AsyncDemonstrationSource):
         if not found:
             if refused := [error for error in missing.values() if isinstance(error, RequestError)]:
                 return refused[0]
-            return ShardsError(f"no shard answered: {_reasons(missing)}", status=503)
+            self._tell((), missing)
+            return _error("no shard answered", missing)
         self._tell(found, missing)
         return merge(self.placements, plan, found, sorted(missing))
 
@@ -198,5 +197,6 @@ class ShardedClient(AsyncDemonstrationSource):
         self._lost = self._lost.difference(found).union(missing)
 
 
-def _reasons(errors: Mapping[str, Exception]) -> str:
-    return "; ".join(f"shard {name}: {error}" for name, error in errors.items())
+def _error(problem: str, errors: Mapping[str, Exception]) -> ShardsError:
+    reasons = "; ".join(f"shard {name}: {error}" for name, error in errors.items())
+    return ShardsError(f"{problem}: {reasons}", status=503, summary=f"{problem}: {', '.join(errors)}")
