@@ -45,7 +45,9 @@ def check_cache() -> Iterator[Finding]:
     if not nearest.is_dir() or not os.access(nearest, os.W_OK):
         yield problem("cache", f"{folder} cannot be written", "name another folder in the variable UDR_CACHE")
         return
-    yield ok("cache", f"{folder}, {_bytes_in(folder) / 1e9:.1f} GB; it may be deleted at any time")
+    # Outcomes of a service, and what a run has not uploaded yet, are nowhere else.
+    kept = "it may be deleted while nothing uses it, but for `runs` and `indexes/*/live`"
+    yield ok("cache", f"{folder}, {_bytes_in(folder) / 1e9:.1f} GB; {kept}")
 
 
 def _bytes_in(folder: Path) -> int:
