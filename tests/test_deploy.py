@@ -214,6 +214,14 @@ def test_the_image_is_made_of_what_is_sent_to_the_builder() -> None:
     assert chart["appVersion"] == udr.__version__ and POD["containers"][0]["image"] == f"udr:{udr.__version__}"
 
 
+def test_the_chart_takes_keys_from_a_secret_and_its_values_are_those_that_it_uses() -> None:
+    templates = "".join(path.read_text("utf-8") for path in sorted((DEPLOY / "helm/udr/templates").iterdir()))
+    used = set(re.findall(r"\.Values\.(\w+)", templates))
+    schema = json.loads((DEPLOY / "helm/udr/values.schema.json").read_bytes())
+    assert used == read("helm/udr/values.yaml").keys() == schema["properties"].keys() - {"global"}
+    assert "{{- with .Values.secretEnv }}\n            - secretRef: {name: {{ . }}}\n" in templates
+
+
 COMMAND = re.compile(r"\budr ((?:keys new|index build|index export-encoder|serve|retrieve)\b[^`\n]*)")
 
 

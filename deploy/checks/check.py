@@ -48,6 +48,7 @@ VALUES: dict[str, dict[str, Any]] = {
     },
     "every option": {
         "imagePullSecrets": [{"name": "registry"}],
+        "secretEnv": "udr-secrets",
         "workers": 4,
         "rootPath": "/udr",
         "trustedProxies": "10.0.0.0/8",
