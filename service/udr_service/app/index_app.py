@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
@@ -98,7 +99,10 @@ def create_app(
         reloader.switch(ActiveVersion(served, tokenizer, lent=True, named=named))
     room = Room(settings.max_bodies_bytes, shares)
     usage = Usage(_root(served), settings.usage, prompts=settings.usage_prompts, days=settings.usage_days)
-    service = Service(settings, current, worker, Preparer(), FieldReader(), room, reloader, metrics, usage, team)
+    log_reader = ThreadPoolExecutor(1, thread_name_prefix="udr-log")
+    service = Service(
+        settings, current, worker, Preparer(), FieldReader(), room, reloader, metrics, usage, log_reader, team
+    )
 
     app = new_app(settings, _lifespan)
     app.state.service, app.state.readiness, app.state.audit = service, Readiness(), audit
@@ -149,6 +153,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     service.worker.close()
     service.preparer.close()
     service.field_reader.close()
+    service.log_reader.shutdown()
     service.current.switch(None)
     await asyncio.to_thread(service.usage.close)
     app.state.audit.close()

@@ -5,7 +5,9 @@ import base64
 import errno
 import json
 import os
+import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -74,6 +76,34 @@ def test_a_full_disk_refuses_writes_and_leaves_reading_as_it_was(
     assert [live.get(f"{PATH}/{id}").status_code for id in ("kept", "lost")] == [200, 404]
     assert live.post("/v1/retrieve", json=ASKED).json()["demonstrations"][0]["id"] == "kept"
     assert live.put(f"{PATH}/lost", json=BODY).status_code == 201
+
+
+def test_while_writes_wait_for_the_disk_reads_go_on_and_deadlines_hold(
+    live: TestClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    syncing, go_on = threading.Event(), threading.Event()
+
+    def slow(descriptor: int) -> None:
+        syncing.set()
+        assert go_on.wait(60)
+
+    monkeypatch.setattr(os, "fdatasync", slow)
+    with ThreadPoolExecutor(40) as threads:
+        puts = [threads.submit(live.put, f"{PATH}/w0", json=BODY)]
+        try:
+            assert syncing.wait(60)
+            late = live.put(f"{PATH}/late", json=BODY, headers={"X-Udr-Timeout": "0.5"})
+            # More than asyncio has threads, whatever the machine.
+            puts += [threads.submit(live.put, f"{PATH}/w{number}", json=BODY) for number in range(1, 40)]
+            found = live.post("/v1/retrieve", json=ASKED, headers={"X-Udr-Timeout": "5"})
+        finally:
+            go_on.set()
+    assert (late.status_code, found.status_code) == (504, 200)
+    assert "send it again with the same Idempotency-Key" in late.json()["detail"]
+    assert found.headers["X-Udr-Overlay-Position"] == "0"
+    assert [put.result().status_code for put in puts] == [201] * 40
+    # What no one waits for any more is written, too.
+    assert live.put(f"{PATH}/late", json=BODY).status_code == 200
 
 
 def test_a_write_may_depend_on_the_version_of_a_row(live: TestClient) -> None:

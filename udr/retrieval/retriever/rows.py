@@ -1,6 +1,7 @@
 """The rows of an open version: read, listed, written and deleted."""
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from concurrent.futures import Future
 from dataclasses import replace
 
 from udr.data import Filter, FilterLike
@@ -107,8 +108,13 @@ class Rows(OpenVersion):
 
     def write(self, change: Change) -> Outcome:
         """Write a change; the last step of ``put`` and ``delete``, whose errors it raises."""
+        return self.submit(change).result()
+
+    def submit(self, change: Change) -> "Future[Outcome]":
+        """Do what ``write`` does, without waiting; the result is there once the change is durable."""
         self._refuse_closed()
-        return self._pool.write(change)
+        self._refuse_fork()
+        return self._pool.submit(change)
 
     def unread_fields(self, wanted: Filter, tasks: Iterable[str]) -> Mapping[str, frozenset[str]]:
         """Return which fields of these tasks must be read before a filter can be answered, by task; at no cost.

@@ -69,7 +69,7 @@ class Directory:
         """See ``Client.delete``."""
         known(task, self.tasks)
         with open_rows(self._root, self._version) as pool:
-            return pool.write(deletion(Change(task, if_match=if_match), ids, filter))
+            return pool.submit(deletion(Change(task, if_match=if_match), ids, filter)).result()
 
 
 def known(task: str, tasks: Mapping[str, Task]) -> Task:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import cast
 
 from udr.data import Task, formatting
-from udr.errors import InvalidInputError, UdrError, UnknownPromptError
+from udr.errors import DeadlineError, InvalidInputError, UdrError, UnknownPromptError
 from udr.prompts import BuildingOptions, PromptBuilder
 from udr.retrieval import Plan, Retrieval, RetrievalRequest
 from udr.search import Vectors
@@ -80,10 +80,21 @@ class RequestContext(PlanningContext):
         return await self.write(whole), whole.rows
 
     async def write(self, change: Change) -> Outcome:
-        """Write a change; raises what ``Retriever.write`` raises. It is written even if the client disconnects."""
-        if self.service.team is not None:
-            await self.service.team.take_writer_lock()
-        outcome = await asyncio.shield(asyncio.to_thread(self.active.retriever.write, change))
+        """Write a change; it is written even if the client disconnects, or waits no longer.
+
+        Raises:
+            DeadlineError: the deadline has passed.
+            Exception: what ``Retriever.write`` raises.
+        """
+        try:
+            async with self.deadline():
+                if self.service.team is not None:
+                    await self.service.team.take_writer_lock()
+                outcome = await asyncio.shield(asyncio.wrap_future(self.active.retriever.submit(change)))
+        except DeadlineError as error:
+            raise DeadlineError(
+                f"{error}. It may yet be written: send it again with the same Idempotency-Key, or look at the row"
+            ) from error
         self.saw(outcome.position)
         return outcome
 

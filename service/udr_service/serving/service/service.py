@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
@@ -13,6 +14,7 @@ from udr_service.errors import VersionMismatchError
 from udr_service.observability import Metrics
 from udr_service.serving.record import record_of
 from udr_service.serving.room import Room
+from udr_service.serving.service.answering import AnswerContext
 from udr_service.serving.service.context import RequestContext
 from udr_service.serving.service.limits import timeout_of
 from udr_service.serving.team import Others
@@ -40,6 +42,7 @@ class Service:
     reloader: Reloader
     metrics: Metrics
     usage: Usage
+    log_reader: ThreadPoolExecutor
     team: Others | None = None
 
     @property
@@ -55,16 +58,20 @@ class Service:
             NotReadyError: no version is open yet.
             IndexDamagedError: a file cannot be read.
             InvalidInputError: the timeout header is not a number of seconds.
+            DeadlineError: the deadline has passed before others' writes were read.
             VersionMismatchError: the request asks for another version.
         """
         record = record_of(request.scope)
         with self.current.answering() as active:
             retriever = active.retriever
+            expires = record.started + timeout_of(request, self.settings.timeout_seconds)
             try:
-                # Others' writes are read in a thread: there may be many.
                 partitions = retriever.at_hand()
                 if partitions is None:
-                    partitions = await asyncio.to_thread(retriever.partitions)
+                    # Others' writes are read in a thread, since there may be many; in one that nothing else can hold.
+                    reading = asyncio.get_running_loop().run_in_executor(self.log_reader, retriever.partitions)
+                    async with AnswerContext(record, expires, retriever.tasks, self.room, self.preparer).deadline():
+                        partitions = await reading
             except OSError as error:
                 raise ArtifactError(system_error(error)) from error
             record.index_version, record.overlay_position = active.version, partitions.view.position
@@ -74,7 +81,6 @@ class Service:
                     f"the header {INDEX_VERSION} asks for version {expected[:40]!r}, but {active.version!r} answers; "
                     "send the request without the header, or fetch again what you keep of the other version"
                 )
-            expires = record.started + timeout_of(request, self.settings.timeout_seconds)
             yield RequestContext(
                 record, expires, retriever.tasks, self.room, self.preparer, self, active=active, partitions=partitions
             )

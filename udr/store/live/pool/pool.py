@@ -2,8 +2,9 @@
 
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import replace
 from functools import partial
@@ -52,8 +53,9 @@ class LivePool:
         self._view = View(base, self._overlay)
         self._reading = threading.Lock()
         self._appending = False
-        self._pending: list[tuple[Change, Future[Outcome]]] = []
-        self._queueing, self._committing = threading.Lock(), threading.Lock()
+        self._pending: deque[tuple[Change, Future[Outcome]]] = deque()
+        # One thread writes for all, so that no other waits for the disk but who wants to.
+        self._writer = ThreadPoolExecutor(1, thread_name_prefix="udr-write")
         try:
             if root is not None:
                 self._log = WriteLog(root / LIVE)
@@ -64,8 +66,10 @@ class LivePool:
 
     def at_hand(self) -> View | None:
         """Return what ``view`` returns, or None if that must be read or made first; takes one call of the system."""
-        news = self._log is not None and (self._view.overlay is not self._overlay or self._log.has_news())
-        return None if news else self._view
+        if self._view.overlay is not self._overlay:
+            return None
+        # What is new in the log while this process writes is not acknowledged yet.
+        return None if self._log is not None and not self._appending and self._log.has_news() else self._view
 
     def view(self) -> View:
         """Return what a request that starts now sees: every write that is acknowledged.
@@ -84,22 +88,18 @@ class LivePool:
                     self._view = View(self.base, self._overlay, self._view)
         return self._view
 
-    def write(self, change: Change) -> Outcome:
-        """Write a change; return once it is durable. Changes of several threads are written together.
+    def submit(self, change: Change) -> "Future[Outcome]":
+        """Begin to write a change; the result is there once it is durable. What comes meanwhile is written together.
 
-        Raises:
+        The result raises:
             NotWriterError: another process writes.
             StorageError: the disk is full or fails.
             RequestError: the change does not fit what is there.
         """
         future: Future[Outcome] = Future()
-        with self._queueing:
-            self._pending.append((change, future))
-        with self._committing:
-            # One thread writes what all have queued meanwhile.
-            if not future.done():
-                self._commit()
-        return future.result()
+        self._pending.append((change, future))
+        self._writer.submit(self._commit)
+        return future
 
     def shorten(self, forgotten: int = 0) -> None:
         """Rewrite the log without what later writes undid, and without what the version has of writes.
@@ -127,7 +127,8 @@ class LivePool:
             log.replace([(at, write.to_bytes()) for at, write in kept], overlay.position)
 
     def close(self) -> None:
-        """Close the version and the log."""
+        """Close the version and the log, once everything submitted is written."""
+        self._writer.shutdown()
         with self._reading:
             self.base.close()
             if self._log is not None:
@@ -155,8 +156,10 @@ class LivePool:
         self._overlay = before.after(writes, log.position)
 
     def _commit(self) -> None:
-        with self._queueing:
-            queued, self._pending = self._pending, []
+        """Write what is queued, in the writer's thread; nothing if an earlier call has written it."""
+        queued = [self._pending.popleft() for _ in range(len(self._pending))]
+        if not queued:
+            return
         try:
             if self._log is None:
                 raise NotWriterError("these rows are not those of an index directory, so nothing can be written")
@@ -172,11 +175,9 @@ class LivePool:
                     self._appending = False
         except BaseException as error:
             for _, future in queued:
-                # Of some of these, what becomes of them is known already, also of this thread's.
+                # Of some of these, what becomes of them is known already.
                 if not future.done():
                     future.set_exception(error)
-            if not isinstance(error, Exception):
-                raise
 
     def _commit_some(self, log: WriteLog, queued: list[tuple[Change, "Future[Outcome]"]]) -> None:
         """Write the first of what is queued together: up to a change that must see what those before it did."""
