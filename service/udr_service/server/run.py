@@ -1,6 +1,7 @@
 """The server: a socket, an application and uvicorn, from start to shutdown."""
 
 import ctypes
+import errno
 import functools
 import gc
 import logging
@@ -244,10 +245,9 @@ def listening(host: str, port: int) -> Iterator[socket.socket]:
     except OSError as error:
         # Python appends the address to the system's message.
         why = os.strerror(error.errno) if error.errno and error.errno > 0 else str(error.strerror or error)
-        raise ListenError(
-            f"cannot listen on {host}, port {port}: {why.partition(' (while')[0]}; choose another with --port, or a "
-            "free one with --port 0"
-        ) from error
+        in_use = error.errno in (errno.EADDRINUSE, errno.EACCES)
+        advice = "choose another with --port, or a free one with --port 0" if in_use else "choose another with --host"
+        raise ListenError(f"cannot listen on {host}, port {port}: {why.partition(' (while')[0]}; {advice}") from error
     with listener:
         # Accepted sockets inherit it; asyncio sets it only on sockets that it makes itself. Without it, an answer in
         # two parts waits 40 ms for the client's delayed acknowledgement.

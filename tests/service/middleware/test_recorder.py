@@ -68,10 +68,11 @@ def test_the_timeout_header_and_the_setting_limit_a_request(held: tuple[Retrieve
     retriever, encoder = held
     with served(retriever, timeout_seconds=0.5) as client:
         # The first job has started; the others, which nobody awaits any more, never start.
-        for header, seconds in (("0.05", "0.05"), ("0.05", "0.05"), ("60", "0.5")):
+        own, limit = "seconds; raise the header X-Udr-Timeout,", "seconds, the limit of this service (timeout_seconds);"
+        for header, seconds, advice in (("0.05", "0.05", own), ("0.05", "0.05", own), ("60", "0.5", limit)):
             answer = client.post("/v1/retrieve", json=BODY, headers={"X-Udr-Timeout": header})
             assert (answer.status_code, answer.json()["type"]) == (504, "urn:udr:problem:deadline-exceeded")
-            assert f"no answer within {seconds} seconds" in answer.json()["detail"]
+            assert f"no answer within {seconds} {advice}" in answer.json()["detail"]
         encoder.go.set()
         assert client.post("/v1/retrieve", json={**BODY, "input": "another"}).status_code == 200
         assert len(encoder.queries) == 2

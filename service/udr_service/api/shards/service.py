@@ -99,8 +99,9 @@ class ShardsService:
                 f"the header {INDEX_VERSION} asks for version {expected[:40]!r}, but {version!r} answers; send the "
                 "request without the header"
             )
-        expires = record.started + timeout_of(request, self.settings.timeout_seconds)
-        yield ShardsContext(record, expires, self.placements.tasks, self.room, self.preparer, self)
+        limit = self.settings.timeout_seconds
+        seconds = timeout_of(request, limit)
+        yield ShardsContext(record, seconds, limit, self.placements.tasks, self.room, self.preparer, self)
 
     async def reload(self, read: Callable[[], Callable[[], object]]) -> None:
         """Read the keys again, and what else ``read`` reads, as at SIGHUP: all or nothing. A refusal is logged.

@@ -25,14 +25,16 @@ class AnswerContext:
 
     Attributes:
         record: what is logged of it; it names the key.
-        expires: when it expires, by ``time.perf_counter``.
+        seconds: how long it may take.
+        limit: how long any request may take, at most.
         known: all tasks that are served, by name.
         room: the room for large answers.
         preparer: does what would hold the event loop.
     """
 
     record: Record
-    expires: float
+    seconds: float
+    limit: float
     known: Mapping[str, Task]
     room: Room
     preparer: Preparer
@@ -44,10 +46,14 @@ class AnswerContext:
             async with asyncio.timeout(self.expires - time.perf_counter()):
                 yield
         except TimeoutError as error:
-            raise DeadlineError(
-                f"no answer within {self.expires - self.record.started:g} seconds; "
-                f"raise the header {TIMEOUT}, or send fewer requests"
-            ) from error
+            lowered = self.seconds < self.limit
+            why = f"; raise the header {TIMEOUT}, or" if lowered else ", the limit of this service (timeout_seconds);"
+            raise DeadlineError(f"no answer within {self.seconds:g} seconds{why} send fewer requests") from error
+
+    @property
+    def expires(self) -> float:
+        """When it expires, by ``time.perf_counter``."""
+        return self.record.started + self.seconds
 
     async def prepare(self, work: Callable[[Stopped], _T]) -> _T:
         """Return what work returns that would hold the event loop; it runs in a thread, before the deadline.

@@ -64,13 +64,14 @@ class Service:
         record = record_of(request.scope)
         with self.current.answering() as active:
             retriever = active.retriever
-            expires = record.started + timeout_of(request, self.settings.timeout_seconds)
+            limit = self.settings.timeout_seconds
+            parts = timeout_of(request, limit), limit, retriever.tasks, self.room, self.preparer
             try:
                 partitions = retriever.at_hand()
                 if partitions is None:
                     # Others' writes are read in a thread, since there may be many; in one that nothing else can hold.
                     reading = asyncio.get_running_loop().run_in_executor(self.log_reader, retriever.partitions)
-                    async with AnswerContext(record, expires, retriever.tasks, self.room, self.preparer).deadline():
+                    async with AnswerContext(record, *parts).deadline():
                         partitions = await reading
             except OSError as error:
                 raise ArtifactError(system_error(error)) from error
@@ -81,6 +82,4 @@ class Service:
                     f"the header {INDEX_VERSION} asks for version {expected[:40]!r}, but {active.version!r} answers; "
                     "send the request without the header, or fetch again what you keep of the other version"
                 )
-            yield RequestContext(
-                record, expires, retriever.tasks, self.room, self.preparer, self, active=active, partitions=partitions
-            )
+            yield RequestContext(record, *parts, self, active=active, partitions=partitions)
