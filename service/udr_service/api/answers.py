@@ -48,7 +48,7 @@ class _PartsResponse(Response):
 
     media_type = "application/json"
 
-    def __init__(self, parts: Sequence[bytes], sent: Callable[[], None]) -> None:
+    def __init__(self, parts: Sequence[bytes], sent: Callable[[], None] = lambda: None) -> None:
         super().__init__(headers={"Content-Length": str(sum(map(len, parts)))})
         self._parts, self._sent = deque(parts), sent
 
@@ -63,9 +63,16 @@ class _PartsResponse(Response):
             self._sent()
 
 
+def in_parts(content: bytes) -> Response:
+    """Return an answer of this JSON, which is sent as fast as its client reads it."""
+    if len(content) <= _PART_BYTES:
+        return Response(content, media_type="application/json")
+    return _PartsResponse([content[start : start + _PART_BYTES] for start in range(0, len(content), _PART_BYTES)])
+
+
 async def json_answer(
     context: AnswerContext,
-    make: "Callable[[], Json | Mapping[str, Iterator[Item]]]",
+    make: "Callable[[], Json | Mapping[str, Json | Iterator[Item] | Iterator[Json]]]",
     characters: int,
     *,
     inline: bool = True,
@@ -127,7 +134,7 @@ async def kept_answer(context: RequestContext, name: str, make: Callable[[], Jso
     made = made_once(
         answers, key, lambda: preparer.do(name, lambda stopped: b"".join(_parts(_written(make(), _DEPTH), stopped)))
     )
-    return Response(await context.share(made), media_type="application/json")
+    return in_parts(await context.share(made))
 
 
 def made_once(

@@ -1,15 +1,17 @@
 """The endpoints that write to a task's pool, and list its rows."""
 
+from collections.abc import Iterator
 from dataclasses import replace
 from typing import Annotated
 
 from fastapi import APIRouter, Header, Query, Request, Response
 
-from udr.data import Filter
+from udr.data import Filter, row_text
 from udr.errors import InvalidInputError
-from udr.retrieval import MAX_PAGE, deletion, with_key
+from udr.retrieval import MAX_PAGE, Page, Stopped, deletion, with_key
 from udr.store.live import row_version
 from udr.types import Json
+from udr_service.api.answers import in_parts, json_answer
 from udr_service.api.retrieval import COUNTS, PROBLEM, ServiceDep
 from udr_service.api.strict_json import StrictRoute
 from udr_service.schemas import ChangedAnswer, ChangesBody, PageAnswer, RowAnswer, RowBody
@@ -33,23 +35,29 @@ async def page(
     limit: Annotated[int, Query(ge=1, le=MAX_PAGE)] = 100,
     filter: Annotated[str | None, Query(description='As text, site = "imdb", or as JSON.')] = None,
     counts: Annotated[bool, COUNTS] = False,
-) -> PageAnswer:
+) -> Response:
     """Return a page of a task's demonstrations, in the order of their ids."""
     async with service.context(request) as context:
         context.require_known(task)
         wanted, own = None if filter is None else Filter.of(filter), context.record.filter
         await context.read_fields(task, wanted)
         retriever = context.active.retriever
-        found = await context.prepare(
-            lambda _: retriever.demonstrations(task, after=after, limit=limit, filter=wanted, within=own)
-        )
+
+        def find(stopped: Stopped) -> tuple[Page, int]:
+            found = retriever.demonstrations(task, after=after, limit=limit, filter=wanted, within=own)
+            return found, sum(len(row_text(row)) for row in found.rows if not stopped())
+
+        found, characters = await context.prepare(find)
         used = await context.counts(task, [row.id for row in found.rows]) if counts else {}
-        return PageAnswer(
-            demonstrations=[RowAnswer.of(task, row, used.get(row.id)) for row in found.rows],
-            next=found.next,
-            index_version=context.active.version,
-            overlay_position=context.saw(retriever.overlay_position),
-        )
+        position = context.saw(retriever.overlay_position)
+
+        def make() -> "dict[str, Json | Iterator[Json]]":
+            rows = (RowAnswer.of(task, row, used.get(row.id)).model_dump() for row in found.rows)
+            version = context.active.version
+            keys = {"next": found.next, "index_version": version, "overlay_position": position}
+            return {"demonstrations": rows, **keys}
+
+        return await json_answer(context, make, characters)
 
 
 @router.put("/demonstrations/{id:path}", response_model=RowAnswer, responses={201: {"model": RowAnswer}})
@@ -68,9 +76,9 @@ async def put(
         change = context.change(task, _version(if_match))
         outcome, rows = await context.put(change, [body.to_row(id)], key)
         row = rows[0]
-        answer = RowAnswer.of(task, row).model_dump_json()
-        status = 201 if outcome.created else 200
-        return Response(answer, status, {"ETag": f'"{row_version(row)}"'}, "application/json")
+        answer = in_parts(RowAnswer.of(task, row).model_dump_json().encode())
+        answer.status_code, answer.headers["ETag"] = 201 if outcome.created else 200, f'"{row_version(row)}"'
+        return answer
 
 
 @router.delete("/demonstrations/{id:path}", status_code=204, response_class=Response)

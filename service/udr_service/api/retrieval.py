@@ -12,7 +12,7 @@ from udr.errors import UdrError, UnknownTaskError
 from udr.retrieval import Plan, Retrieval
 from udr.store.live import row_version
 from udr.types import Json
-from udr_service.api.answers import Item, answer_in_turns, json_answer, kept_answer
+from udr_service.api.answers import Item, answer_in_turns, in_parts, json_answer, kept_answer
 from udr_service.api.problems import MEDIA_TYPE, problem_of, schema_problem
 from udr_service.api.strict_json import StrictRoute
 from udr_service.schemas import (
@@ -163,15 +163,14 @@ async def task(task: str, service: ServiceDep, request: Request) -> TaskAnswer:
         return TaskAnswer.of(context.known[task], context.partitions.view.sizes[task])
 
 
-@router.get("/tasks/{task}/demonstrations/{id:path}")
+@router.get("/tasks/{task}/demonstrations/{id:path}", response_model=RowAnswer)
 async def demonstration(
     task: str,
     id: str,
     service: ServiceDep,
     request: Request,
-    response: Response,
     counts: Annotated[bool, COUNTS] = False,
-) -> RowAnswer:
+) -> Response:
     """Return one demonstration of a task, as it was written; its version is the ETag."""
     async with service.context(request) as context:
         context.require(task)
@@ -179,8 +178,10 @@ async def demonstration(
         if (own := context.record.filter) is not None and not own.matches(task, row):
             # As if there were no such row.
             raise UnknownTaskError(f"task {task!r} has no demonstration {id!r}")
+        answer = RowAnswer.of(task, row, (await context.counts(task, [id]))[id] if counts else None)
+        response = in_parts(answer.model_dump_json().encode())
         response.headers["ETag"] = f'"{row_version(row)}"'
-        return RowAnswer.of(task, row, (await context.counts(task, [id]))[id] if counts else None)
+        return response
 
 
 @router.get("/info", response_model=InfoAnswer)

@@ -1,5 +1,7 @@
 """The open connections: how many there may be, and which of them yields to a newcomer."""
 
+import logging
+import math
 import resource
 import time
 from collections import Counter
@@ -32,6 +34,11 @@ _OTHER_FILES = 4096
 
 _FILES = 256
 """File descriptors that connections leave free: those that are closed become free only in a later turn."""
+
+_TELL_SECONDS = 1.0
+"""How often at most the log tells of connections that are closed."""
+
+_LOG = logging.getLogger(__name__)
 
 
 class Place(Enum):
@@ -111,6 +118,7 @@ class OpenConnections:
         # Those that wait for another request, for longer than one may take to arrive; they waited longest.
         self._idle: dict[Waiting, None] = {}
         self._unread: dict[Waiting, tuple[float, int]] = {}
+        self._told = -math.inf
         self._descriptors = _descriptors(limits.connections)
         # Fewer than the limit while the process has few descriptors left.
         self._most = limits.connections
@@ -215,10 +223,18 @@ class OpenConnections:
         self._idle.pop(connection, None)
 
     def unread(self, connection: Waiting) -> None:
-        """A connection's client is slower than its answer; if too much waits in all, the first such one is closed."""
-        self._unread[connection] = time.monotonic(), connection.unsent
-        if sum(other.unsent for other in self._unread) > self.limits.unsent_bytes:
+        """A connection's client is slower than its answer; if too much waits in all, the first of several is closed."""
+        self._unread[connection] = now, _ = time.monotonic(), connection.unsent
+        # A single one may have any answer, or none could read it.
+        if len(self._unread) > 1 and sum(other.unsent for other in self._unread) > self.limits.unsent_bytes:
             _abort_first(self._unread)
+            if now - self._told > _TELL_SECONDS:
+                self._told = now
+                _LOG.warning(
+                    "answers that clients have yet to read take more than %d bytes, so the connection that has waited "
+                    "longest for its client is closed; max_bodies_bytes sets the limit",
+                    self.limits.unsent_bytes,
+                )
 
     def read(self, connection: Waiting) -> None:
         """A connection's client has read its answer, or most of it."""

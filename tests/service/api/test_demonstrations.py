@@ -13,6 +13,8 @@ from typing import Any
 
 import pytest
 from fastapi.testclient import TestClient
+from starlette.types import Message, Receive, Send
+from starlette.types import Scope as ASGIScope
 
 from tests.fakes import HashEncoder
 from tests.service.conftest import Words, served
@@ -177,6 +179,29 @@ def test_pages(live: TestClient) -> None:
     assert [row["id"] for row in shop["demonstrations"]] == ["m0", "m1"]
     as_json = live.get(PATH, params={"filter": '{"must": [{"key": "site", "match": "shop"}]}'}).json()
     assert len(as_json["demonstrations"]) == 5
+
+
+def test_large_pages_and_rows_are_sent_in_parts_and_pages_take_room(opened: Retriever) -> None:
+    app, sent = create_app(opened, Settings(max_bodies_bytes=2_000_000, max_body_bytes=2_000_000), Words()), list[int]()
+
+    async def counted(scope: ASGIScope, receive: Receive, send: Send) -> None:
+        async def send_on(message: Message) -> None:
+            sent.append(len(message.get("body", b"")))
+            await send(message)
+
+        await app(scope, receive, send_on)
+
+    long = {**BODY, "metadata": {"text": "é" * 50_000}}
+    with TestClient(counted) as client:
+        assert client.put(f"{PATH}/a0", json=long).status_code == 201
+        client.post(f"{PATH}:batch", json={"put": [{"id": f"a{number}", **long} for number in range(1, 10)]})
+        page = client.get(PATH, params={"limit": 10})
+        assert page.json()["demonstrations"] == [client.get(f"{PATH}/a{number}").json() for number in range(10)]
+        assert len(page.content) > 1_000_000 and max(sent) < 200_000
+        assert client.get(f"{PATH}/a1").headers["ETag"] == client.put(f"{PATH}/a1", json=long).headers["ETag"]
+        app.state.service.room.hold(1_500_000)
+        refused = client.get(PATH, params={"limit": 10})
+        assert (refused.status_code, refused.json()["type"]) == (503, "urn:udr:problem:busy")
 
 
 @pytest.mark.parametrize(

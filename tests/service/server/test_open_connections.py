@@ -45,6 +45,18 @@ def limited(connections: int = 100, by_address: int = 100, exempt: str = "10.9.0
     return OpenConnections(limits, Metrics([]))
 
 
+def test_of_several_slow_clients_the_first_is_closed_with_a_notice(caplog: pytest.LogCaptureFixture) -> None:
+    connections = limited()
+    first, second = opened(connections, "192.0.2.1", "192.0.2.2")
+    first.unsent = second.unsent = 2000
+    # Alone, a client gets an answer of any size.
+    connections.unread(first)
+    assert not first.closed and not caplog.messages
+    connections.unread(second)
+    assert [first.closed, second.closed] == [True, False]
+    assert "clients have yet to read take more than 1000 bytes" in caplog.text
+
+
 @pytest.mark.parametrize(
     ("address", "yields"), [("192.0.2.1", True), ("127.0.0.1", False), ("::1", False), ("10.9.1.1", False)]
 )
