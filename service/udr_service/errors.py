@@ -22,7 +22,11 @@ class BusyError(OverloadedError):
 
 
 class ClientLimitError(OverloadedError):
-    """A client, by its key or address, is above one of its limits."""
+    """A client, by its key or address, is above one of its limits; ``seconds`` says when to try again."""
+
+    def __init__(self, message: str, seconds: int = 1) -> None:
+        super().__init__(message)
+        self.seconds = seconds
 
 
 class TooManyValuesError(RequestError):

@@ -9,4 +9,4 @@ from .health import admin as admin, probes as probes
 from .playground import HEADERS as HEADERS
 from .reference import reference as reference, reference_page as reference_page
 from .strict_json import num_values as num_values
-from .problems import EMBEDDINGS as EMBEDDINGS, KINDS as KINDS, answer as answer, problem_of as problem_of
+from .problems import EMBEDDINGS as EMBEDDINGS, KINDS as KINDS, answer_to as answer_to, problem_of as problem_of

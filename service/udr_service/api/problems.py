@@ -152,7 +152,7 @@ def install(app: FastAPI) -> None:
             app.add_exception_handler(error, _on_error)
 
 
-def answer(problem: Problem, headers: Mapping[str, str] | None = None) -> JSONResponse:
+def _answer(problem: Problem, headers: Mapping[str, str] | None = None) -> JSONResponse:
     """Return the HTTP response that carries a problem."""
     headers = dict(headers or {})
     if any(kind.later and kind.status == problem.status for kind in KINDS.values()):
@@ -166,8 +166,14 @@ def answer(problem: Problem, headers: Mapping[str, str] | None = None) -> JSONRe
     return JSONResponse(problem.model_dump(), problem.status, headers, MEDIA_TYPE)
 
 
+def answer_to(error: Exception, instance: str, headers: Mapping[str, str] | None = None) -> JSONResponse:
+    """Return the HTTP response that reports an error; ``instance`` as for ``problem_of``."""
+    later = {"Retry-After": str(error.seconds)} if isinstance(error, ClientLimitError) else {}
+    return _answer(problem_of(error, instance), {**later, **(headers or {})})
+
+
 async def _on_error(request: Request, error: Exception) -> JSONResponse:
-    return answer(problem_of(error, request.url.path))
+    return answer_to(error, request.url.path)
 
 
 async def _on_http_error(request: Request, error: Exception) -> JSONResponse:
@@ -178,7 +184,7 @@ async def _on_http_error(request: Request, error: Exception) -> JSONResponse:
     headers = dict(error.headers or {})
     if headers.get("Allow") == "GET":
         headers["Allow"] = "GET, HEAD"
-    return answer(problem, headers)
+    return _answer(problem, headers)
 
 
 async def _on_schema_error(request: Request, error: Exception) -> JSONResponse:
@@ -186,13 +192,13 @@ async def _on_schema_error(request: Request, error: Exception) -> JSONResponse:
     path, first = request.url.path, error.errors()[0]
     if first["type"] == "json_invalid":
         detail = f"the body is not JSON: {first['ctx']['error']} at character {first['loc'][-1]}"
-        return answer(_problem(MALFORMED, detail, path))
+        return _answer(_problem(MALFORMED, detail, path))
     if isinstance(error.body, bytes):
-        return answer(_problem(NOT_JSON, "send the body with the header Content-Type: application/json", path))
+        return _answer(_problem(NOT_JSON, "send the body with the header Content-Type: application/json", path))
     if first["loc"][0] != "body":
-        return answer(_problem(KINDS[InvalidInputError], f"{first['loc'][-1]}: {_message(first)}", path))
+        return _answer(_problem(KINDS[InvalidInputError], f"{first['loc'][-1]}: {_message(first)}", path))
     errors = [{**item, "loc": item["loc"][1:]} for item in error.errors()]
-    return answer(schema_problem(errors, error.body, path))
+    return _answer(schema_problem(errors, error.body, path))
 
 
 def _problem(kind: Kind, detail: str, instance: str, findings: Sequence[Finding] = ()) -> Problem:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from udr_service.api import answer, problem_of
+from udr_service.api import answer_to
 from udr_service.middleware.access import admitted
 from udr_service.observability import Metrics, Refusal, Stage, keep_url_from_trace, request_id
 from udr_service.serving import INDEX_VERSION, OVERLAY_POSITION, Current, Record
@@ -56,13 +56,13 @@ class Recorder:
         try:
             await self._app(scope, receive, send_recorded)
         except Exception as error:
-            problem = problem_of(error, scope["path"])
-            if problem.status == 500:
+            answer = answer_to(error, scope["path"])
+            if answer.status_code == 500:
                 _LOG.exception("request %s failed", record.request_id)
             if status != _DISCONNECTED:
                 # The response has started; it can only be cut off.
                 raise
-            await answer(problem)(scope, receive, send_recorded)
+            await answer(scope, receive, send_recorded)
         finally:
             self._report(record, scope, status)
 

@@ -16,7 +16,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResp
 from uvicorn.server import ServerState
 
 from udr.errors import UdrError
-from udr_service.api import answer, problem_of
+from udr_service.api import answer_to
 from udr_service.errors import BusyError, HeadTooLargeError, MalformedRequestError, SlowRequestError
 from udr_service.server.connections import OpenConnections
 from udr_service.server.guest import ALIVE, ALIVE_HEADERS, ALIVE_PATH, PROBES
@@ -253,7 +253,7 @@ class Connection(HttpToolsProtocol, asyncio.BufferedProtocol):
         if self.cycle is not None and not self.cycle.response_complete:
             self.abort()
             return
-        response = answer(problem_of(error, ""), {"Connection": "close"})
+        response = answer_to(error, "", {"Connection": "close"})
         head = f"HTTP/1.1 {response.status_code} {HTTPStatus(response.status_code).phrase}".encode()
         lines = [head, *(name + b": " + value for name, value in response.raw_headers)]
         self.transport.write(b"\r\n".join([*lines, b"", bytes(response.body)]))

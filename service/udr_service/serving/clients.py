@@ -87,7 +87,8 @@ class Client:
 
     def _refuse(self, seconds: float, limit: str) -> None:
         if seconds:
-            raise ClientLimitError(f"{self.name} is above its limit of {limit}; try again in {math.ceil(seconds)} s")
+            wait = math.ceil(seconds)
+            raise ClientLimitError(f"{self.name} is above its limit of {limit}; try again in {wait} s", wait)
 
 
 class Clients:

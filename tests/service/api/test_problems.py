@@ -10,11 +10,12 @@ import httpx2
 import pytest
 from fastapi.testclient import TestClient
 
-from tests.service.conftest import served
+from tests.service.conftest import Words, served
 from udr import errors
 from udr.client import PROBLEM, PROBLEM_ERRORS
 from udr.errors import ArtifactError, UdrError
 from udr.retrieval import Retriever
+from udr_service import Settings, create_app
 from udr_service.api import KINDS, problem_of
 
 
@@ -76,6 +77,21 @@ INVALID_PROMPTS = [
 
 def post(service: TestClient, path: str, body: object) -> httpx2.Response:
     return service.post(path, content=json.dumps(body), headers={"Content-Type": "application/json"})
+
+
+@pytest.mark.parametrize(
+    ("limits", "most"), [({"client_items_per_second": 0.5}, 80), ({"client_requests_per_second": 0.1}, 10)]
+)
+def test_a_client_above_its_rate_is_told_when_to_try_again(
+    retriever: Retriever, limits: dict[str, Any], most: int
+) -> None:
+    app = create_app(retriever, Settings(**limits), Words())
+    with TestClient(app, client=("192.0.2.1", 1)) as client:
+        assert client.post("/v1/retrieve/batch", json={"requests": [ONE_FIELD] * 40}).status_code == 200
+        refused = client.post("/v1/retrieve", json=ONE_FIELD)
+    seconds = int(refused.headers["Retry-After"])
+    check(refused, 429, "client-limit", f"; try again in {seconds} s")
+    assert 1 < seconds <= most
 
 
 @pytest.mark.parametrize(
