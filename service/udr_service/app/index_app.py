@@ -100,8 +100,9 @@ def create_app(
     room = Room(settings.max_bodies_bytes, shares)
     usage = Usage(_root(served), settings.usage, prompts=settings.usage_prompts, days=settings.usage_days)
     log_reader = ThreadPoolExecutor(1, thread_name_prefix="udr-log")
+    preparer = Preparer(settings.queue_size)
     service = Service(
-        settings, current, worker, Preparer(), FieldReader(), room, reloader, metrics, usage, log_reader, team
+        settings, current, worker, preparer, FieldReader(), room, reloader, metrics, usage, log_reader, team
     )
 
     app = new_app(settings, _lifespan)

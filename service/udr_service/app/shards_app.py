@@ -45,7 +45,8 @@ def create_shards_app(
         tokenizers = {name: load_tokenizer(name) for name in settings.tokenizer}
     keys = KeyFile(settings.keys) if settings.keys else None
     room = Room(settings.max_bodies_bytes, shares)
-    service = shards.ShardsService(settings, client, Preparer(), room, metrics, current, tokenizers, keys, audit)
+    preparer = Preparer(settings.queue_size)
+    service = shards.ShardsService(settings, client, preparer, room, metrics, current, tokenizers, keys, audit)
     metrics.index_switched(client.placements.version, client.tasks)
     metrics.count_missing(shard.name for shard in client.placements.shards)
 

@@ -5,12 +5,13 @@ import socket
 import threading
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from typing import Any
 from urllib.parse import urlsplit
 
 import httpx2
 import pytest
+from fastapi.testclient import TestClient
 
 from tests.service.conftest import Words
 from tests.service.running import running
@@ -62,6 +63,27 @@ def test_an_answer_that_could_not_be_made_is_made_again(retriever: Retriever, mo
     with running(create_app(retriever, Settings(), Words())) as address:
         statuses = [httpx2.get(f"{address}/v1/tasks", timeout=20).status_code for _ in range(2)]
     assert statuses == [429, 200]
+
+
+def test_as_many_prompts_may_wait_as_the_queue_admits(retriever: Retriever) -> None:
+    begun, go_on = threading.Event(), threading.Event()
+
+    class Held(Words):
+        def count(self, text: str) -> int:
+            begun.set()
+            assert go_on.wait(60)
+            return super().count(text)
+
+    prompt = {"task": "notes", "input": "what a fine monday", "k": 1, "budget": 100}
+    with TestClient(create_app(retriever, Settings(), Held())) as client, ThreadPoolExecutor(80) as threads:
+        asked = [threads.submit(client.post, "/v1/prompt", json=prompt) for _ in range(80)]
+        try:
+            assert begun.wait(60)
+            # One is being written, and the others wait; none is refused meanwhile.
+            assert not wait(asked, 0.5, FIRST_COMPLETED).done
+        finally:
+            go_on.set()
+        assert {answer.result().status_code for answer in asked} == {200}
 
 
 def test_explanations_have_room_before_they_are_made(retriever: Retriever, monkeypatch: pytest.MonkeyPatch) -> None:

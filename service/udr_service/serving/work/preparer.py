@@ -15,7 +15,7 @@ from udr_service.serving.work.turns import Turns
 _T = TypeVar("_T")
 
 WAITING = 64
-"""How many works may wait."""
+"""How many works may wait at least, however short the queue."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,9 +30,13 @@ class Preparer:
 
     One thread, since several would only keep the event loop waiting for the interpreter. Each call into C must be
     short: a thread does not help while such a call holds it.
+
+    Args:
+        queue_size: how many requests the service admits. Each may end here; refused then, it was searched in vain.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, queue_size: int) -> None:
+        self._most = max(WAITING, queue_size)
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="udr-prepare", initializer=step_back)
         self._waiting: Turns[_Work] = Turns()
 
@@ -47,8 +51,11 @@ class Preparer:
             OverloadedError: too much waits already.
             Exception: whatever ``work`` raised.
         """
-        if len(self._waiting) >= WAITING:
-            raise OverloadedError(f"{WAITING} large requests are waiting, the limit; try again later")
+        if len(self._waiting) >= self._most:
+            raise OverloadedError(
+                f"{self._most} requests wait to be read, planned or written, the limit of this service (queue_size); "
+                "try again later"
+            )
         queued = _Work(work)
         self._waiting.put(client, [queued])
         self._thread.submit(self._next)
