@@ -60,7 +60,7 @@ async def page(
         return await json_answer(context, make, characters)
 
 
-@router.put("/demonstrations/{id:path}", response_model=RowAnswer, responses={201: {"model": RowAnswer}})
+@router.put("/demonstrations/{id:row}", response_model=RowAnswer, responses={201: {"model": RowAnswer}})
 async def put(
     task: str,
     id: str,
@@ -81,7 +81,7 @@ async def put(
         return answer
 
 
-@router.delete("/demonstrations/{id:path}", status_code=204, response_class=Response)
+@router.delete("/demonstrations/{id:row}", status_code=204, response_class=Response)
 async def delete(
     task: str, id: str, service: ServiceDep, request: Request, key: _Key = None, if_match: _IfMatch = None
 ) -> Response:

@@ -7,6 +7,7 @@ from typing import Annotated, cast
 
 from fastapi import APIRouter, Depends, Query, Request, Response
 from fastapi.concurrency import run_in_threadpool
+from starlette.convertors import PathConvertor, register_url_convertor
 
 from udr.errors import UdrError, UnknownTaskError
 from udr.retrieval import Plan, Retrieval
@@ -48,6 +49,15 @@ _SHOWN, _DECISION = 400, 200
 
 _TURN = 8
 """Items of a batch that are explained at once: those of all would take tens of megabytes, twice their JSON."""
+
+
+class _RowId(PathConvertor):
+    """The id of a row in a path; it may hold line breaks, at which Starlette's ``path`` would end."""
+
+    regex = "(?s:.*)"
+
+
+register_url_convertor("row", _RowId())
 
 COUNTS = Query(description="Say how often it was retrieved, and shown in a prompt.")
 """The parameter of requests for rows."""
@@ -163,7 +173,7 @@ async def task(task: str, service: ServiceDep, request: Request) -> TaskAnswer:
         return TaskAnswer.of(context.known[task], context.partitions.view.sizes[task])
 
 
-@router.get("/tasks/{task}/demonstrations/{id:path}", response_model=RowAnswer)
+@router.get("/tasks/{task}/demonstrations/{id:row}", response_model=RowAnswer)
 async def demonstration(
     task: str,
     id: str,

@@ -1,6 +1,7 @@
 """Access: what a request needs before it is answered: a key, or this machine's own host name and pages."""
 
 from collections.abc import Collection
+from urllib.parse import unquote_to_bytes
 
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -12,6 +13,7 @@ from udr_service.errors import (
     CrossSiteError,
     ForbiddenError,
     ForeignHostError,
+    MalformedRequestError,
     UnauthorizedError,
 )
 from udr_service.observability import Audit, Event
@@ -48,6 +50,7 @@ class Access:
         """Answer a request."""
         if scope["type"] == "http":
             headers = Headers(scope=scope)
+            _check_url(scope)
             self._check_host(headers)
             if self._keys is None:
                 self._check_page(scope, headers)
@@ -100,6 +103,19 @@ class Access:
     def _refused(self, scope: Scope, event: Event, **details: str) -> None:
         client = scope.get("client")
         self._audit.record(event, client[0] if client else None, **details)
+
+
+def _check_url(scope: Scope) -> None:
+    for part, raw in (("path", scope.get("raw_path")), ("query", scope["query_string"])):
+        if raw and b"%" in raw:
+            try:
+                unquote_to_bytes(raw).decode()
+            except UnicodeDecodeError as error:
+                # Replaced, the letter of one id would be that of another.
+                raise MalformedRequestError(
+                    f"the {part} of the URL is not UTF-8 once its percent signs are resolved, as %C3%A9 is; found "
+                    f"{raw.decode('latin-1')[:80]!r}"
+                ) from error
 
 
 def admitted(scope: Scope) -> bool:

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 from fastapi.testclient import TestClient
@@ -164,6 +165,24 @@ def test_bounds_of_whole_numbers_are_exact(live: TestClient) -> None:
         assert (refused.status_code, "/gt: must be a" in refused.json()["detail"]) == (422, True), refused.json()
     batch = {"filter": {"must": [{"key": "account", "range": {"gt": 2**53}}]}}
     assert live.post(f"{PATH}:batch", json=batch).json()["deleted"] == ["b", "c"]
+
+
+def test_an_id_with_line_breaks_is_the_row_of_its_path(live: TestClient) -> None:
+    ids = ["a", "a\n", "a\nb\n"]
+    assert live.post(f"{PATH}:batch", json={"put": [{"id": id, **BODY} for id in ids]}).status_code == 200
+    for id in reversed(ids):
+        path = f"{PATH}/{quote(id)}"
+        assert live.get(path).json()["id"] == live.put(path, json=BODY).json()["id"] == id
+        assert live.delete(path).status_code == 204 and live.get(path).status_code == 404
+
+
+@pytest.mark.parametrize(
+    ("part", "url"), [("path", f"{PATH}/caf%E9"), ("path", f"{PATH}/%ED%A0%80"), ("query", f"{PATH}?after=%FF")]
+)
+def test_a_url_that_is_not_utf_8_is_refused(live: TestClient, part: str, url: str) -> None:
+    answer = live.put(url, json=BODY) if part == "path" else live.get(url)
+    assert (answer.status_code, answer.json()["type"]) == (400, "urn:udr:problem:malformed-request")
+    assert f"the {part} of the URL is not UTF-8" in answer.json()["detail"]
 
 
 def test_pages(live: TestClient) -> None:

@@ -37,7 +37,7 @@ def test_metrics_count_answers(service: TestClient) -> None:
     assert metrics.headers["Content-Type"].startswith("text/plain")
     expected = {
         'udr_requests_total{route="/v1/retrieve",status="200"} 1.0',
-        'udr_requests_total{route="/v1/tasks/{task}/demonstrations/{id:path}",status="200"} 1.0',
+        'udr_requests_total{route="/v1/tasks/{task}/demonstrations/{id:row}",status="200"} 1.0',
         'udr_requests_total{route="other",status="404"} 1.0',
         'udr_task_answers_total{task="notes"} 2.0',
         *("udr_batch_size_count 2.0", "udr_batch_size_sum 3.0", "udr_queue_length 0.0"),

@@ -95,7 +95,7 @@ async def task(task: str, service: _ServiceDep, request: Request) -> TaskAnswer:
         return TaskAnswer.of(service.placements.tasks[task], service.placements.sizes[task])
 
 
-@router.get("/tasks/{task}/demonstrations/{id:path}")
+@router.get("/tasks/{task}/demonstrations/{id:row}")
 async def demonstration(task: str, id: str, service: _ServiceDep, request: Request) -> RowAnswer:
     """Return one demonstration of a task, as it was written."""
     async with service.context(request) as context:
