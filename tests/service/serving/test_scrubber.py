@@ -120,6 +120,20 @@ def test_a_log_of_writes_that_cannot_be_read_is_named_in_the_log(index: Path, ca
         assert client.get("/readyz").is_success and client.post("/v1/retrieve", json=BODY).is_success
 
 
+def test_of_many_small_files_few_are_opened_at_a_look(index: Path) -> None:
+    version = open_version(index)
+    name, stamp = next(iter(version.manifest.files.items()))
+    copies = {f"{number}": stamp for number in range(500)}
+    for copy in copies:
+        os.link(version.path / name, version.path / copy)
+    (version.path / "499").unlink()
+    # Of the same size, so that only reading it tells.
+    (version.path / "499").write_bytes(bytes(stamp.size))
+    files = OpenFiles(version.path, copies)
+    looks = [files.look() for _ in range(20)]
+    assert looks[:5] == [None] * 5 and "499 is altered" in looks
+
+
 def test_checksums_are_read_little_by_little_whatever_the_time_of_writing(index: Path) -> None:
     version = open_version(index)
     files = OpenFiles(version.path, version.manifest.files)

@@ -13,6 +13,9 @@ from udr.store import CURRENT, FileStamp
 READ_BYTES = 8 * 1024 * 1024
 """How much of the checksums is read at each look."""
 
+_OPENING_BYTES = 128 * 1024
+"""What opening a file counts as, which takes as long: an index of many tasks has thousands of small files."""
+
 _CHUNK = 1024 * 1024
 _EXHAUSTED = {errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EINTR}
 """Errors that say nothing about a file: the system has no more to give."""
@@ -33,7 +36,9 @@ class OpenFiles:
 
     def __init__(self, folder: Path, stamps: Mapping[str, FileStamp]) -> None:
         self._folder, self._stamps = folder, stamps
-        self._opened = {name: _state(self._folder / name) for name in self._stamps}
+        # As text, since thousands are looked at every second.
+        self._paths = {name: os.path.join(folder, name) for name in stamps}
+        self._opened = {name: _state(path) for name, path in self._paths.items()}
         self._reading = self._read()
 
     def look(self) -> str | None:
@@ -53,16 +58,15 @@ class OpenFiles:
 
     def untouched(self) -> bool:
         """Return whether no file has been written to or replaced; all may have been deleted."""
-        return all(_state(self._folder / name) in (None, before) for name, before in self._opened.items())
+        return all(_state(self._paths[name]) in (None, before) for name, before in self._opened.items())
 
     def states(self) -> tuple[object, ...]:
         """Return what changes when a file or the published version does."""
-        paths = [self._folder.parent.parent / CURRENT, *(self._folder / name for name in self._stamps)]
-        return tuple(map(_state, paths))
+        return tuple(map(_state, [str(self._folder.parent.parent / CURRENT), *self._paths.values()]))
 
     def _changed(self, name: str, stamp: FileStamp) -> str | None:
         """Return what is wrong with a file's size, or with its content if it was written to."""
-        before, now = self._opened[name], _state(self._folder / name)
+        before, now = self._opened[name], _state(self._paths[name])
         if before is None or now is None or before[:2] != now[:2]:
             return None
         size, written = now[2:]
@@ -79,8 +83,9 @@ class OpenFiles:
         """Yield, endlessly, how many bytes were read, and the problem of a file that was read to its end."""
         while True:
             for name, stamp in self._stamps.items():
-                before, path, digest = self._opened[name], self._folder / name, hashlib.sha256()
-                with suppress(*_UNSEEN), path.open("rb") as stream:
+                yield _OPENING_BYTES, None
+                before, digest = self._opened[name], hashlib.sha256()
+                with suppress(*_UNSEEN), (self._folder / name).open("rb") as stream:
                     found = os.fstat(stream.fileno())
                     if before is None or before[:2] != (found.st_dev, found.st_ino):
                         continue
@@ -93,10 +98,10 @@ class OpenFiles:
             yield READ_BYTES, None
 
 
-def _state(path: Path) -> tuple[int, int, int, int] | None:
+def _state(path: str) -> tuple[int, int, int, int] | None:
     """Return a file's device, inode, size and time of writing; None if there is none."""
     try:
-        state = path.stat()
+        state = os.stat(path)
     except _UNSEEN:
         return None
     return state.st_dev, state.st_ino, state.st_size, state.st_mtime_ns
