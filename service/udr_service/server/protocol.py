@@ -241,7 +241,8 @@ class Connection(HttpToolsProtocol, asyncio.BufferedProtocol):
     def _too_large(self) -> HeadTooLargeError:
         limit = self._connections.limits.head_bytes
         return HeadTooLargeError(
-            f"the request line and headers are larger than {limit} bytes, the limit of this service"
+            f"the request line and headers are larger than {limit} bytes, the limit of this service (max_head_bytes); "
+            "a filter of rows to list is part of the line: list them by filters with fewer values"
         )
 
     def _refuse(self, error: UdrError) -> None:

@@ -129,6 +129,11 @@ def test_a_head_above_the_limit_is_refused(parts: list[bytes]) -> None:
         assert problem(call(address, *parts)) == (431, "head-too-large")
 
 
+def test_a_filter_that_makes_the_request_line_too_long_is_told_of() -> None:
+    with bounded() as address:
+        assert b"list them by filters with fewer values" in call(address, b"GET /?filter=" + b"a" * 2000)
+
+
 def test_trailers_are_limited_like_headers() -> None:
     head = b"POST /wait HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nx\r\n0\r\n"
     with bounded() as address:
