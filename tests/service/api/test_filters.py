@@ -67,8 +67,8 @@ def test_an_invalid_filter_fails_alone(service: TestClient) -> None:
     results = service.post("/v1/retrieve/batch", json={"requests": items}).json()["results"]
     assert [result.get("status", 200) for result in results] == [422, 422, 200]
     assert results[0]["detail"] == (
-        "the filter compares 'tenant' with a number, but the rows have a text there; compare it with a text, or store a "
-        "number in the rows' metadata"
+        "the filter compares 'tenant' with a number, but the rows have a text there; compare it with a text, or store "
+        "a number in the rows' metadata"
     )
     assert "is not a field of this request" in results[1]["detail"]
 
