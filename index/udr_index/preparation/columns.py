@@ -1,16 +1,22 @@
-"""Which columns of a table are meant, and which can be fields of a template."""
+"""Which columns of a table are meant, which can be fields of a template, and the ids that one holds."""
 
 import difflib
 import re
+from collections import Counter
 from collections.abc import Sequence
+from itertools import islice
+from shlex import quote
 
 from udr.data import Template
 from udr.errors import ConfigError, brief, listed
 from udr.types import Row
+from udr_index.plural import counted
 from udr_index.preparation.values import as_text
 
 _ID = re.compile(r"(?:.*[\W_])?(?i:id|no|nr|number|key|uuid)\.?|.*[a-z]I[Dd]")
 """Names of columns that number rows: ``id``, ``Ticket ID``, ``ticketId``, ``case_no``."""
+
+_SHOWN_IDS = 5
 
 
 def find_columns(flag: str, given: Sequence[str], columns: Sequence[str]) -> tuple[str, ...]:
@@ -48,6 +54,41 @@ def id_column(rows: Sequence[Row]) -> str | None:
         if _ID.fullmatch(name) and len({as_text(row.metadata.get(name)) for row in rows} - {""}) == len(rows):
             return name
     return None
+
+
+def distinct_ids(rows: Sequence[tuple[int, str, Row]], column: str | None) -> tuple[list[str], list[str]]:
+    """Return distinct ids, and a sentence each on what was done to make them distinct.
+
+    Args:
+        rows: the line, the id in the table (or an empty text, for which the line number is taken) and the row itself.
+        column: the column of ids, if one was named.
+    """
+    width = len(str(rows[-1][0]))
+    wanted = [given or f"{line:0{width}}" for line, given, _ in rows]
+    taken, used, ids, repeated = set(wanted), Counter[str](), list[str](), dict[str, None]()
+    for id in wanted:
+        distinct = id
+        while used[id] and distinct in taken:
+            used[id] += 1
+            distinct = f"{id}-{used[id]}"
+        if distinct != id:
+            repeated[id] = None
+        taken.add(distinct)
+        used[distinct] += 1
+        ids.append(distinct)
+    notices = []
+    if repeated:
+        first = ", ".join([*map(repr, islice(repeated, _SHOWN_IDS)), *["..."][: len(repeated) > _SHOWN_IDS]])
+        notices.append(
+            f"{counted(len(repeated), 'id is', 'ids are')} repeated in the column {column!r}: {first}; the ids of "
+            "later rows got -2, -3, ... at their end"
+        )
+    if column is not None and (without := sum(not given for _, given, _ in rows)):
+        rows_have = counted(without, "row has", "rows have")
+        notices.append(f"{rows_have} no id in the column {column!r}; line numbers are used instead")
+    if column is None and (found := id_column([row for _, _, row in rows])) is not None:
+        notices.append(f"rows are named by their line numbers; --id {quote(found)} names them by that column")
+    return ids, notices
 
 
 def check_field(name: str) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from udr.data import Kind
+from udr.data import Kind, is_name
 from udr.errors import ConfigError
 
 KINDS: Mapping[str, Kind] = {
@@ -16,8 +16,6 @@ KINDS: Mapping[str, Kind] = {
     "multiple_choice": Kind.MULTIPLE_CHOICE,
 }
 """The kinds of tasks by what ``--kind`` takes."""
-
-_NAME = re.compile("[a-z0-9_-]+")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -63,7 +61,7 @@ class InitConfig:
 
     def __post_init__(self) -> None:
         for flag, name in (("--name", self.name), ("--family", self.family)):
-            if name is not None and not _NAME.fullmatch(name):
+            if name is not None and not is_name(name):
                 raise ConfigError(f"{flag} may contain only a-z, 0-9, _ and -; found {name!r}{_suggestion(name)}")
         if not usable_name(self.table.stem) and None in (self.name, self.family):
             message = "has no letter of a-z and no digit in its name; name the task with --name and --family"

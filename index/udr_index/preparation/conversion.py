@@ -3,15 +3,13 @@
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import islice
-from shlex import quote
 from typing import cast
 
 from udr.data import Kind, Metric, Task, Template, check_id, copy_text, parse_task, value_text
 from udr.errors import ConfigError, DataError, brief, listed
 from udr.types import VALUES, Fields, Json, Row, is_value
 from udr_index.plural import counted
-from udr_index.preparation.columns import check_field, find_column, find_columns, id_column
+from udr_index.preparation.columns import check_field, distinct_ids, find_column, find_columns
 from udr_index.preparation.config import InitConfig
 from udr_index.preparation.tables import CSV, Table
 from udr_index.preparation.targets import row_choices, spelling_notices, spellings
@@ -20,8 +18,6 @@ from udr_index.preparation.values import UNFIT, as_text, is_inexact, number, tid
 
 _MOST_LABELS = 0.5
 """The share of different labels among the rows from which they are answers, not labels."""
-
-_SHOWN_IDS = 5
 
 _FEW_LABELS = 20
 """As many different labels are never too many."""
@@ -94,7 +90,7 @@ def convert(table: Table, config: InitConfig) -> Conversion:
         reasons = ", ".join(f"{len(lines)} {reason}" for reason, lines in left_out.items())
         raise DataError(f"no row is left; left out are {reasons}", path=table.path)
     kept = list(rows.values())
-    ids, notices = _ids(kept, columns)
+    ids, notices = distinct_ids(kept, columns.id)
     if inexact:
         numbers = counted(inexact, "id is a number", "ids are numbers")
         found = f"{numbers} of 2**53 or more in the column {columns.id!r}, whose last digits may be lost"
@@ -187,36 +183,6 @@ def _key(task: Task, row: Row) -> object:
     """Return what duplicates share, as ``udr tasks check`` finds them."""
     choices = frozenset(" ".join(choice.split()) for choice in row.choices)
     return copy_text(task, row), " ".join(row.target.split()), choices
-
-
-def _ids(rows: Sequence[tuple[int, str, Row]], columns: _Columns) -> tuple[list[str], list[str]]:
-    """Return distinct ids: those given, or else line numbers, of one width; and what was done to make them distinct."""
-    width = len(str(rows[-1][0]))
-    wanted = [given or f"{line:0{width}}" for line, given, _ in rows]
-    taken, used, ids, repeated = set(wanted), Counter[str](), list[str](), dict[str, None]()
-    for id in wanted:
-        distinct = id
-        while used[id] and distinct in taken:
-            used[id] += 1
-            distinct = f"{id}-{used[id]}"
-        if distinct != id:
-            repeated[id] = None
-        taken.add(distinct)
-        used[distinct] += 1
-        ids.append(distinct)
-    notices = []
-    if repeated:
-        first = ", ".join([*map(repr, islice(repeated, _SHOWN_IDS)), *["..."][: len(repeated) > _SHOWN_IDS]])
-        notices.append(
-            f"{counted(len(repeated), 'id is', 'ids are')} repeated in the column {columns.id!r}: {first}; the ids of "
-            "later rows got -2, -3, ... at their end"
-        )
-    if columns.id is not None and (without := sum(not given for _, given, _ in rows)):
-        rows_have = counted(without, "row has", "rows have")
-        notices.append(f"{rows_have} no id in the column {columns.id!r}; line numbers are used instead")
-    if columns.id is None and (column := id_column([row for _, _, row in rows])) is not None:
-        notices.append(f"rows are named by their line numbers; --id {quote(column)} names them by that column")
-    return ids, notices
 
 
 def _with_labels(task: Task, rows: Sequence[Row], columns: _Columns) -> Task:
