@@ -1,7 +1,7 @@
 """From the records of a table to a task and its rows."""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import cast
 
@@ -12,7 +12,7 @@ from udr_index.plural import counted
 from udr_index.preparation.columns import check_field, distinct_ids, find_column, find_columns
 from udr_index.preparation.config import InitConfig
 from udr_index.preparation.tables import CSV, Table
-from udr_index.preparation.targets import row_choices, spelling_notices, spellings
+from udr_index.preparation.targets import numbering, row_choices, spelling_notices, spellings
 from udr_index.preparation.task_file import instruction, title
 from udr_index.preparation.values import UNFIT, as_text, is_inexact, number, tidy
 
@@ -46,6 +46,8 @@ class _Columns:
     target: str
     id: str | None
     choices: tuple[str, ...]
+    # What targets number the choices by, if they do.
+    numbers: Sequence[str] = ()
 
     @property
     def used(self) -> set[str]:
@@ -65,6 +67,8 @@ def convert(table: Table, config: InitConfig) -> Conversion:
     labels = (as_text(tidy(record.get(columns.target))) for _, record in table.records)
     groups = spellings(labels if task.kind is Kind.CLASSIFICATION else ())
     replacements = {label: next(iter(group)) for group in groups for label in group} if config.merge_labels else {}
+    if task.kind is Kind.MULTIPLE_CHOICE:
+        columns = replace(columns, numbers=numbering(columns.choices, _choices_and_targets(table, columns)))
     numeric = _numeric(table, columns)
     left_out = {reason: list(lines) for reason, lines in table.left_out.items()}
     rows: dict[object, tuple[int, str, Row]] = {}
@@ -88,13 +92,15 @@ def convert(table: Table, config: InitConfig) -> Conversion:
         rows[key] = line, as_text(id), row
     if not rows:
         reasons = ", ".join(f"{len(lines)} {reason}" for reason, lines in left_out.items())
-        raise DataError(f"no row is left; left out are {reasons}", path=table.path)
+        raise DataError(f"no row is left; left out are {reasons}{_example(table, columns)}", path=table.path)
     kept = list(rows.values())
     ids, notices = distinct_ids(kept, columns.id)
     if inexact:
         numbers = counted(inexact, "id is a number", "ids are numbers")
         found = f"{numbers} of 2**53 or more in the column {columns.id!r}, whose last digits may be lost"
         notices.append(f"{found}; store the column as text")
+    if columns.numbers:
+        notices.append(f"the column {columns.target!r} numbers the choices, of which the first is {columns.numbers[0]}")
     if numeric:
         names = listed(map(repr, numeric), len(numeric))
         notices.append(f"metadata of only numbers is kept as numbers, which filters compare by size: {names}")
@@ -127,6 +133,24 @@ def _numeric(table: Table, columns: _Columns) -> list[str]:
     names = [name for name in table.columns if name not in columns.used and table.path.suffix.lower() in CSV]
     texts = {name: [text for _, record in table.records if (text := tidy(record[name]))] for name in names}
     return [name for name in names if texts[name] and all(number(str(text)) is not None for text in texts[name])]
+
+
+def _choices_and_targets(table: Table, columns: _Columns) -> Iterator[tuple[Mapping[str, object], str]]:
+    for _, record in table.records:
+        yield {name: tidy(record.get(name)) for name in columns.choices}, as_text(tidy(record.get(columns.target)))
+
+
+def _example(table: Table, columns: _Columns) -> str:
+    """Return what a table of multiple choice has in its first row, and what it should have."""
+    if not columns.choices:
+        return ""
+    line, record = table.records[0]
+    shown = ", ".join(f"{name} {brief(record.get(name))}" for name in (columns.target, *columns.choices))
+    return (
+        f". Line {line} has {shown}. Choices are a column each, or a list in one column, as JSON or Python writes it. "
+        "A target is the text of a choice or the name of its column; or all targets number the choices, from 0, 1 or "
+        "A, and only one of these fits"
+    )
 
 
 def _draft(columns: _Columns, config: InitConfig) -> Task:
@@ -162,7 +186,7 @@ def _row(cells: Mapping[str, object], columns: _Columns, task: Task, table: Tabl
         return "rows without a text in any input column", None
     choices: tuple[str, ...] = ()
     if task.kind is Kind.MULTIPLE_CHOICE:
-        choices, target = row_choices(columns.choices, cells, target)
+        choices, target = row_choices(columns.choices, cells, target, columns.numbers)
         if len(choices) < 2 or len(set(choices)) < len(choices):
             return "rows without two different choices", None
         if target not in choices:

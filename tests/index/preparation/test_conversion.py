@@ -225,6 +225,40 @@ def test_choices_can_be_a_list_in_one_column(tmp_path: Path, suffix: str) -> Non
     assert list(result.left_out) == ["rows without two different choices"]
 
 
+QUIZ = {
+    "a list as Python writes it": ("""one,"['re\\d', ""b's""]",b's\ntwo,"['x', 'y']",y\n""", ("b's", "y"), ""),
+    "from 0": ('one,"[""x"", ""y""]",0\ntwo,"[""x"", ""y"", ""z""]",2\n', ("x", "z"), "first is 0"),
+    "from 1": ('one,"[""x"", ""y""]",2\ntwo,"[""x"", ""y"", ""z""]",2\n', ("y", "y"), "first is 1"),
+    "letters": ('one,"[""x"", ""y""]",A\ntwo,"["""", ""y"", ""z""]",C\n', ("x", "z"), "first is A"),
+    "numbers that are choices": ('one,"[0, 1]",1\ntwo,"[1, 0]",1\n', ("1", "1"), ""),
+}
+
+
+@pytest.mark.parametrize("name", QUIZ)
+def test_targets_may_number_the_choices_of_a_list(name: str, tmp_path: Path) -> None:
+    rows, targets, told = QUIZ[name]
+    path = write_csv(tmp_path, "text,options,label\n" + rows)
+    result = converted(path, kind=Kind.MULTIPLE_CHOICE, choices=("options",))
+    assert tuple(row.target for row in result.rows) == targets
+    assert told in " ".join(result.notices) and len(result.notices) == bool(told)
+
+
+def test_targets_may_number_columns_of_choices(tmp_path: Path) -> None:
+    path = write_csv(tmp_path, "text,choice_a,choice_b,choice_c,label\none,,y,z,B\ntwo,x,y,z,A\nthree,x,y,,C\n")
+    result = converted(path, kind=Kind.MULTIPLE_CHOICE, choices=("choice_a,choice_b,choice_c",))
+    assert [row.target for row in result.rows] == ["y", "x"]
+    assert result.left_out == {"rows whose target is not one of their choices": [4]}
+
+
+@pytest.mark.parametrize("targets", ["1,1", "1,5", "0,x"])
+def test_targets_that_are_no_choices_for_certain_are_shown(targets: str, tmp_path: Path) -> None:
+    first, second = targets.split(",")
+    path = write_csv(tmp_path, f'text,options,label\none,"[""v"", ""w""]",{first}\ntwo,"[""v"", ""w""]",{second}\n')
+    message = rf"left out are 2 rows whose .*\. Line 2 has label '{first}', options .*v.*w.* all targets number the"
+    with pytest.raises(DataError, match=message):
+        converted(path, kind=Kind.MULTIPLE_CHOICE, choices=("options",))
+
+
 MANY = "text,label\n" + "".join(f"t {n},label {n % 30}\n" for n in range(40))
 REFUSED: dict[str, tuple[str, dict[str, Any], str]] = {
     "unknown input": ("a,label\n1,x\n", {}, r"--input: there is no column 'text'; the columns are 'a', 'label'"),
