@@ -104,7 +104,9 @@ def convert(table: Table, config: InitConfig) -> Conversion:
     if numeric:
         names = listed(map(repr, numeric), len(numeric))
         notices.append(f"metadata of only numbers is kept as numbers, which filters compare by size: {names}")
-    notices += [f"the column {name!r} holds values that a row cannot keep, and is left out" for name in sorted(unfit)]
+    for name, count in sorted(unfit.items()):
+        values = counted(count, "value is", "values are")
+        notices.append(f"{values} left out from the column {name!r}, since JSON lacks such (bytes, infinite numbers)")
     notices += spelling_notices(groups, config.merge_labels)
     field = columns.id or "id"
     numbered = tuple(

@@ -157,7 +157,8 @@ def _read_jsonl(path: Path) -> Table:
     # Blank lines are not among the records.
     last = max([line for line, _ in records] + [0])
     blank = sorted(set(range(1, last)) - {line for line, _ in records} - errors.keys())
-    left_out = {"blank lines": blank, "lines that are not JSON objects": list(errors)}
+    invalid = "lines that are not JSON objects, or have a key twice or half a surrogate pair"
+    left_out = {"blank lines": blank, invalid: list(errors)}
     return Table(
         path, _keys(records), records, {why: lines for why, lines in left_out.items() if lines}, "JSONL, utf-8"
     )

@@ -13,21 +13,27 @@ from udr.types import Value, is_value
 
 _INEXACT = 2.0**53
 
-UNFIT = object()
+
+class _Unfit:
+    def __repr__(self) -> str:
+        return "a value that JSON lacks, such as bytes or an infinite number"
+
+
+UNFIT = _Unfit()
 """A value that a row cannot keep, such as bytes."""
 
 
 def tidy(value: object) -> object:
     """Return a cell as a row keeps it: texts stripped, with line feeds at line ends; dates and times in ISO 8601.
 
-    A number that is not finite is absent, as Parquet's NaN are. ``UNFIT`` if there is no such value.
+    NaN is absent, as in Parquet. ``UNFIT`` if there is no such value, as for infinity, which JSON's ``1e400`` is.
     """
     if isinstance(value, str):
         return value.replace("\r\n", "\n").replace("\r", "\n").strip()
     if value is None or isinstance(value, bool | int):
         return value
     if isinstance(value, float):
-        return value if math.isfinite(value) else None
+        return UNFIT if math.isinf(value) else None if math.isnan(value) else value
     if isinstance(value, datetime.date | datetime.time):
         return value.isoformat()
     if isinstance(value, decimal.Decimal | datetime.timedelta | uuid.UUID):

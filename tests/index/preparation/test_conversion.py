@@ -165,7 +165,16 @@ def test_parquet_values_become_what_json_has(tmp_path: Path) -> None:
         },
         {"id": "2", "input": {"text": ["c"]}, "target": "2", "metadata": {"share": 0.5}},
     ]
-    assert result.notices == ("the column 'image' holds values that a row cannot keep, and is left out",)
+    told = "1 value is left out from the column 'image', since JSON lacks such (bytes, infinite numbers)"
+    assert result.notices == (told,)
+    with pytest.raises(DataError, match=r"field 'image': must be .*, found a value that JSON lacks, such as bytes or"):
+        converted(tmp_path / "table.parquet", inputs=("image",))
+
+
+def test_a_number_beyond_floats_is_not_lost_in_silence(tmp_path: Path) -> None:
+    lines = [f'{{"text": "{n}", "label": "{"xy"[n % 2]}", "n": {n - 1}e400}}' for n in range(3)]
+    (notice,) = converted(write_csv(tmp_path, "\n".join(lines), "table.jsonl")).notices
+    assert notice.startswith("2 values are left out from the column 'n'")
 
 
 def test_a_list_without_text_is_no_input(tmp_path: Path) -> None:
