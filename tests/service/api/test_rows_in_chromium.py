@@ -148,7 +148,7 @@ def test_numbers_that_nobody_edits_stay_as_they_are(look: Look, writable: Writab
     assert page.request.put(f"{address}v1/tasks/notes/demonstrations/n03", data=body, headers=json).ok
     page.get_by_role("button", name="Show rows").click()
     foot = page.locator("#row-list li").filter(has_text="n03").locator(".foot")
-    expect(foot).to_contain_text("order: 12345678901234567price: 4.0, 1e-7")
+    expect(foot).to_contain_text("order: 12345678901234567price: 4.0, 1e-07")
     page.get_by_role("button", name="Edit n03").click()
     page.locator("#row-form").get_by_label("Target").fill("sad")
     page.get_by_role("button", name="Save").click()

@@ -378,7 +378,7 @@ def test_lasting_failure_ends_after_attempts_and_refusal_at_once(
 
 def test_what_is_open_is_kept_if_a_request_fails_and_no_other_is_sent(server: CompletionsServer) -> None:
     lm = words(server.url, RequestPolicy(concurrency=2))
-    server.seconds, server.failures = 0.02, [Failure(400)]
+    server.seconds, server.failures = 0.1, [Failure(400)]
     prompts = [prompt(["a"], [f" {number}" for number in range(9)])]
     with pytest.raises(FeedbackError, match="HTTP 400"):
         lm.score(prompts)

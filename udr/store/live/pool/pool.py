@@ -4,7 +4,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from contextlib import closing
 from dataclasses import replace
 from functools import partial
@@ -17,6 +17,7 @@ from udr.store.live.changes import Change, Outcome, decide, repeated
 from udr.store.live.log import LOG, Durability, WriteLog
 from udr.store.live.overlay import Overlay, TaskWrites
 from udr.store.live.pool.reading import Encode, settled, understood, waiting
+from udr.store.live.pool.writer import Writer
 from udr.store.live.records import DamagedRecordError
 from udr.store.live.view import View
 from udr.store.live.writes import Write, read_writes
@@ -55,7 +56,7 @@ class LivePool:
         self._appending = False
         self._pending: deque[tuple[Change, Future[Outcome]]] = deque()
         # One thread writes for all, so that no other waits for the disk but who wants to.
-        self._writer = ThreadPoolExecutor(1, thread_name_prefix="udr-write")
+        self._writer = Writer(self._commit)
         try:
             if root is not None:
                 self._log = WriteLog(root / LIVE)
@@ -98,7 +99,7 @@ class LivePool:
         """
         future: Future[Outcome] = Future()
         self._pending.append((change, future))
-        self._writer.submit(self._commit)
+        self._writer.wake()
         return future
 
     def shorten(self, forgotten: int = 0) -> None:
@@ -128,7 +129,7 @@ class LivePool:
 
     def close(self) -> None:
         """Close the version and the log, once everything submitted is written."""
-        self._writer.shutdown()
+        self._writer.close()
         with self._reading:
             self.base.close()
             if self._log is not None:
@@ -157,7 +158,9 @@ class LivePool:
 
     def _commit(self) -> None:
         """Write what is queued, in the writer's thread; nothing if an earlier call has written it."""
-        queued = [self._pending.popleft() for _ in range(len(self._pending))]
+        taken = [self._pending.popleft() for _ in range(len(self._pending))]
+        # From here on, nobody can cancel them.
+        queued = [(change, future) for change, future in taken if future.set_running_or_notify_cancel()]
         if not queued:
             return
         try:
