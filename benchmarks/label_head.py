@@ -98,6 +98,7 @@ class _Clocked:
         self._encoder, self.spans = encoder, list[tuple[float, float]]()
         self.name, self.fingerprint = encoder.name, encoder.fingerprint
         self.dimension, self.metric = encoder.dimension, encoder.metric
+        self.path = getattr(encoder, "path", None)
         self.encode_demonstrations = encoder.encode_demonstrations
 
     def encode_queries(self, texts: Sequence[str]) -> Vectors:

@@ -156,6 +156,8 @@ def test_saved_model_compares_as_it_was_trained(
 
 def test_model_trained_with_another_wording_is_refused(trained_run: Path, tmp_path: Path) -> None:
     shutil.copytree(trained_run / "model", tmp_path / "model")
+    # It says what it was trained on, too.
+    assert json.loads((tmp_path / "model" / "udr.json").read_bytes())["tasks"] == ["colours", "reverse", "reviews"]
     (tmp_path / "model" / "udr.json").write_text('{"encoder_wording": "0000"}', "utf-8")
     with pytest.raises(ModelError, match="trained with the encoder wording 0000"):
         SentenceEncoder.load(str(tmp_path / "model"))

@@ -83,6 +83,7 @@ def fit(
     copies: NDArray[np.int64],
     width: Callable[[int], int] = lambda labels: labels,
     fields: tuple[tuple[str, ...], Callable[[], Vectors]] | None = None,
+    trained: bool = False,
 ) -> Fitted | None:
     """Fit a head; None if fewer than two labels have rows enough to cross-validate, or if there are too many labels.
 
@@ -95,6 +96,8 @@ def fit(
         width: returns the number of dimensions to append for a number of labels.
         fields: the names of two fields, and what returns their vectors as queries, float32 [num_rows, 2, dimension];
             called only if a gain is possible. The head reads them apart if it gains by that.
+        trained: whether the encoder was trained on the pool. It knows the labels of the pool's rows, whole as they are,
+            so cross-validation flatters a head of the whole query; fields apart then need to gain over no head alone.
     """
     targets = np.array([labels[position] for position in positions])
     names = np.unique(targets)
@@ -114,9 +117,9 @@ def fit(
     validated = partial(_validate, nearest, folds, targets[first], names, float(np.std(some)))
     without, best = validated(head_features(queries), _STRENGTHS)
     apart: tuple[str, ...] = ()
-    if fields is not None and best.shares.mean() <= 1 - _LEAST_GAIN:
+    if fields is not None and (trained or best.shares.mean() <= 1 - _LEAST_GAIN):
         _, by_fields = validated(head_features(queries, fields[1]()), _FIELD_STRENGTHS)
-        if _gains(by_fields.shares - best.shares, _FIELD_ERRORS):
+        if _gains(by_fields.shares - without) if trained else _gains(by_fields.shares - best.shares, _FIELD_ERRORS):
             best, apart = by_fields, fields[0]
     weights = fit_weights(best.features, targets, names, best.strength)
     head = LabelHead(weights, codes, best.alpha, width(len(names)), apart)

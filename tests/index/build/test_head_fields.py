@@ -12,6 +12,7 @@ from tests.udr.store.test_version import rewrite_manifest
 from udr import Retriever
 from udr.cli import main
 from udr.errors import ArtifactError
+from udr.models import RECORD
 from udr.store import LabelHeadStamp, open_version, verify
 from udr_index import bench
 from udr_index.versions import diff_versions
@@ -47,6 +48,18 @@ def test_fields_are_read_apart_where_cross_validation_gains(pairs: Path, tmp_pat
 def test_they_are_not_where_the_whole_query_tells_as_much(tmp_path: Path) -> None:
     build_index(write_pairs(tmp_path / "tasks", by_first=True), tmp_path / "index")
     assert head_of(tmp_path / "index").fields == () and head_of(tmp_path / "index").share > 0.9
+
+
+@pytest.mark.parametrize(("trained", "fields"), [(["pairs"], ("first", "second")), (["moods"], ()), (None, ())])
+def test_an_encoder_that_was_trained_on_the_pool_reads_fields_apart_where_they_gain_over_no_head(
+    tmp_path: Path, trained: list[str] | None, fields: tuple[str, ...]
+) -> None:
+    """It knows the pool's rows as whole texts, whose labels would seem to be told as well by a whole query."""
+    encoder: Any = HashEncoder()
+    encoder.path = tmp_path
+    (tmp_path / RECORD).write_text(json.dumps({} if trained is None else {"tasks": trained}), "utf-8")
+    build_index(write_pairs(tmp_path / "tasks", by_first=True), tmp_path / "index", encoder)
+    assert head_of(tmp_path / "index").fields == fields
 
 
 def test_the_format_is_a_later_one_only_if_fields_are_read_apart(pairs: Path, tmp_path: Path) -> None:

@@ -127,7 +127,9 @@ def train_encoder(
     with whole_folder(folder / "model") as staging:
         model.save_pretrained(str(staging))
         (staging / RECORD).write_text(
-            json.dumps({"format": RECORD_FORMAT, "encoder_wording": formatting.ENCODER_WORDING}) + "\n", "utf-8"
+            json.dumps({"format": RECORD_FORMAT, "encoder_wording": formatting.ENCODER_WORDING, "tasks": sorted(tasks)})
+            + "\n",
+            "utf-8",
         )
         let_others_read(staging)
     shutil.rmtree(checkpoints, ignore_errors=True)
