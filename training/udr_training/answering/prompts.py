@@ -17,7 +17,7 @@ _BYTES_PER_TOKEN = 3.0
 """Fewer than common tokenizers have in most languages, so that an estimate is rather too high."""
 
 BUDGET = "--budget N of udr evaluate, elsewhere --set feedback.budget=N"
-"""How a command is told the tokens of a prompt and its answer, for errors."""
+"""The options that set how many tokens a prompt and its answer may have, as errors name them."""
 
 
 class AnswerForm(StrEnum):

@@ -141,8 +141,9 @@ def evaluate(
 
 def _trained(retrievers: Sequence[ComparedRetriever]) -> tuple[str, ...]:
     """Return the names of the runs, and of what searches by a run's encoder, as its index does."""
-    encoders = {each.encoder for each in retrievers if run_of(each.name) is not None} - {None}
-    return tuple(each.name for each in retrievers if run_of(each.name) is not None or each.encoder in encoders)
+    runs = [each for each in retrievers if run_of(each.name) is not None]
+    encoders = {run.encoder for run in runs} - {None}
+    return tuple(each.name for each in retrievers if each in runs or each.encoder in encoders)
 
 
 @dataclass(frozen=True, slots=True)
