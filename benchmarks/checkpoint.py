@@ -6,7 +6,8 @@
 held out. The parts, in order:
 
 - ``plan``: checks the collection against that file, and prints tasks, sizes, and the command of the training;
-- ``train``: one retriever by ``udr train`` with adapters (``train.lora_rank``), on the trained tasks;
+- ``train``: one retriever by ``udr train`` with adapters (``train.lora_rank``), on the trained tasks and their views,
+  which it writes to FOLDER/tasks;
 - ``average``: the trained weights averaged with the base's, by each weight; the best on test rows of watched tasks,
   which are trained ones, becomes FOLDER/checkpoint, if it is better than the base;
 - ``evaluate``: on the held-out tasks, MiniLM and the checkpoint, each without and with label heads, and BM25;

@@ -57,6 +57,7 @@ def card(
         "## What it was trained on",
         "Tasks whose sources state a licence that allows any use. Their texts are not part of the weights' files.",
         _table(("task", "family", "licence", "cite", "note"), rows),
+        *(_views(frozen["views"]) if "views" in frozen else ()),
         " ".join(frozen["share_alike"].split()),
         "## What it never saw",
         "Frozen before the training, and not looked at while anything was chosen:",
@@ -77,6 +78,14 @@ def card(
         "that get one.",
     ]
     return "\n\n".join(lines) + "\n"
+
+
+def _views(views: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    rows = [(name, view["family"], view["of"], view["instruction"]) for name, view in views.items()]
+    return [
+        "Besides, some of the same texts, asked in another way:",
+        _table(("view", "family", "of", "instruction"), rows),
+    ]
 
 
 def _table(heads: tuple[str, ...], rows: list[tuple[object, ...]]) -> str:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from checkpoint_views import trained_names, with_views
 from quality_calls import call
 
 from udr.data import open_collection
@@ -31,6 +32,11 @@ def check(root: Path, frozen: Mapping[str, Any]) -> None:
             problems.append(f"{name}: {expected!r} is not among the licences that allow training")
         if tasks[name].task.family in frozen["held_out"]["unseen_families"]:
             problems.append(f"{name} is of the held-out family {tasks[name].task.family}")
+    for name, view in frozen.get("views", {}).items():
+        if view["of"] not in frozen["trained"]:
+            problems.append(f"{name} is a view of {view['of']}, which is not trained on")
+        if view["family"] in frozen["held_out"]["unseen_families"]:
+            problems.append(f"{name} is of the held-out family {view['family']}")
     for families in frozen["held_out"].values():
         for family, names in families.items():
             problems += [f"{name} is not of the family {family}" for name in names if tasks[name].task.family != family]
@@ -46,18 +52,22 @@ def plan(arguments: argparse.Namespace, frozen: Mapping[str, Any]) -> None:
     sizes = frozen["training"]
     for name, licence in frozen["trained"].items():
         print(f"trained on: {name} ({licence})")
+    for name, view in frozen.get("views", {}).items():
+        print(f"trained on: {name} ({view['family']}), a view of {view['of']}")
     for kind, families in frozen["held_out"].items():
         for family, names in families.items():
             print(f"held out, {kind.replace('_', ' ')}: {family}: {', '.join(names)}")
     config = TrainConfig(epochs=sizes["epochs"], batch_size=sizes["batch_size"])
-    steps = num_steps(config, dict.fromkeys(frozen["trained"], config.num_learned(sizes["queries"])))
-    pairs = len(frozen["trained"]) * sizes["queries"] * sizes["candidates"]
+    steps = num_steps(config, dict.fromkeys(trained_names(frozen), config.num_learned(sizes["queries"])))
+    pairs = len(trained_names(frozen)) * sizes["queries"] * sizes["candidates"]
     print(f"{pairs * sizes['iterations']} pairs at most, {steps} steps in each of {sizes['iterations']} iteration(s)")
+    with_views(arguments.tasks, arguments.out, frozen)
     print(f"what it takes here: udr {shlex.join([*training(arguments, frozen), '--dry-run'])}")
 
 
 def train(arguments: argparse.Namespace, frozen: Mapping[str, Any]) -> None:
     """Train on the frozen tasks, or what is left of it."""
+    with_views(arguments.tasks, arguments.out, frozen)
     call(*training(arguments, frozen))
 
 
@@ -66,7 +76,7 @@ def training(arguments: argparse.Namespace, frozen: Mapping[str, Any]) -> list[s
     sizes = frozen["training"]
     settings = [f"train.{name}={sizes[name]}" for name in ("lora_rank", "list_length", "batch_size")] + arguments.set
     command = [
-        *("train", arguments.tasks, "--tasks", ",".join(frozen["trained"]), "--preset", "cpu"),
+        *("train", arguments.out / "tasks", "--tasks", ",".join(trained_names(frozen)), "--preset", "cpu"),
         *("--out", arguments.out / "run", "--feedback", arguments.out / "feedback.sqlite", "--seed", frozen["seed"]),
         *("--lm", arguments.lm, "--model", frozen["base"], "--dtype", arguments.dtype),
         *("--queries", sizes["queries"], "--candidates", sizes["candidates"], "--iterations", sizes["iterations"]),
