@@ -26,7 +26,7 @@ def trained_names(frozen: Mapping[str, Any]) -> list[str]:
 
 
 def with_views(root: Path, out: Path, frozen: Mapping[str, Any]) -> Path:
-    """Make OUT/tasks, or bring it up to date, and return it; exit if a view does not fit its source."""
+    """Write OUT/tasks, the same each time, and return it; exit if a view does not fit its source."""
     made = out / "tasks"
     for folder in open_collection(root, list(frozen["trained"])).tasks.values():
         shutil.copytree(folder.path, made / folder.path.relative_to(root), dirs_exist_ok=True)
@@ -41,16 +41,18 @@ def _write(to: Path, source: TaskFolder, name: str, view: dict[str, Any]) -> Non
     del view["of"]
     stated = read_toml(source.path / "task.toml").get("source", {})
     task = parse_task({"name": name, **view})
-    if turned and not len(task.fields) == len(source.task.fields) == 1:
+    if turned and (len(task.fields), len(source.task.fields)) != (1, 1):
         raise SystemExit(f"the view {name}, which is turned, and {source.task.name} need one field each; mend the view")
     if not turned and task.fields != source.task.fields:
         raise SystemExit(f"the view {name} needs the fields of {source.task.name}, or turned = true; mend the view")
     to.mkdir(parents=True, exist_ok=True)
     write_atomically(to / "task.toml", tomli_w.dumps({"name": name, **view, "source": stated}).encode())
-    for split in _SPLITS:
-        rows = [_seen(row, task, turned) for row in source.rows(split)]
-        # A turned view may have the same input twice.
-        once = {tuple(row.input.values()): row for row in reversed(rows)}
+    for split in filter(source.files, _SPLITS):
+        once = dict[tuple[str, ...], Row]()
+        for row in source.rows(split):
+            seen = _seen(row, task, turned)
+            # A turned view may have the same input twice.
+            once.setdefault(tuple(seen.input.values()), seen)
         lines = [json.dumps(row.to_json(), ensure_ascii=False) + "\n" for row in once.values()]
         write_atomically(to / f"{split}.jsonl", "".join(lines).encode())
 

@@ -8,6 +8,7 @@ from types import ModuleType
 
 import pytest
 
+from udr.data import open_collection
 from udr.files import read_toml
 from udr.models import SentenceEncoder
 
@@ -21,6 +22,16 @@ share_alike = "None are trained on."
 [trained]
 colours = "MIT"
 reverse = "MIT"
+
+[views.forth]
+of = "reverse"
+turned = true
+family = "order"
+kind = "generation"
+instruction = "Say the words in their order."
+input = "Reversed: {{reversed}}"
+output = "Words: {{target}}"
+metric = "exact_match"
 
 [held_out.unseen_families]
 opinion = ["reviews"]
@@ -41,6 +52,16 @@ lora_rank = 2
 learning_rate = 1e-2
 batch_size = 4
 list_length = 4
+"""
+NAMED = """
+[views.named]
+of = "colours"
+family = "naming"
+kind = "generation"
+instruction = "Name the colour."
+input = "Thing: {thing}"
+output = "Colour: {target}"
+metric = "bleu"
 """
 
 
@@ -80,7 +101,12 @@ def test_all_parts_make_a_checkpoint_with_a_card(
     given += ["--rows", "3", "--label-head"]
     checkpoint.main([*given, "--parts", "plan"])
     shown = capsys.readouterr().out
-    assert "120 pairs" in shown and "held out, unseen families: opinion: reviews" in shown and "--dry-run" in shown
+    assert (
+        "180 pairs" in shown
+        and "forth (order), a view of reverse" in shown
+        and "held out, unseen families: opinion: reviews" in shown
+        and "--dry-run" in shown
+    )
     checkpoint.main(given)
 
     average = json.loads((out / "average.json").read_text("utf-8"))
@@ -100,6 +126,7 @@ def test_all_parts_make_a_checkpoint_with_a_card(
     }
     card = (out / "checkpoint" / "README.md").read_text("utf-8")
     assert "| colours | choice | MIT | Us, today |" in card and "| unseen families | opinion | reviews |" in card
+    assert "| forth | order | reverse | Say the words in their order. |" in card
     assert "None are trained on." in card and "checkpoint over base" in card
     assert "3 test rows each, answered by" in card
     with pytest.raises(SystemExit, match="not of this checkpoint with these --rows, --lm and --dtype"):
@@ -141,15 +168,46 @@ def test_a_checkpoint_is_better_than_its_base(checkpoint: ModuleType) -> None:
         ('opinion = ["reviews"]', 'choice = ["colours"]', "colours is held out and trained on"),
         ('opinion = ["reviews"]', 'words = ["reviews"]', "reverse is of the held-out family words"),
         ('tasks = ["colours"]', 'tasks = ["reviews"]', "reviews is watched, but not trained on"),
+        ('family = "order"', 'family = "opinion"', "forth is of the held-out family opinion"),
+        ('of = "reverse"', 'of = "reviews"', "forth is a view of reviews, which is not trained on"),
+        ("turned = true", "", r"the view forth needs the fields of reverse, or turned = true"),
+        (
+            '"Reversed: {{reversed}}"',
+            '"{{reversed}} {{by}}"',
+            "the view forth, which is turned, and reverse need one field",
+        ),
     ],
 )
 def test_what_was_not_frozen_is_refused(
     checkpoint: ModuleType, licensed: Path, tmp_path: Path, old: str, new: str, message: str
 ) -> None:
     frozen = tmp_path / "frozen.toml"
-    frozen.write_text(FROZEN.format(base="x").replace(old, new), "utf-8")
+    text = FROZEN.replace(old, new).format(base="x")
+    frozen.write_text(text, "utf-8")
     with pytest.raises(SystemExit, match=message):
         checkpoint.main([str(licensed), "--out", str(tmp_path / "out"), "--frozen", str(frozen), "--parts", "plan"])
+
+
+def test_views_have_the_same_texts_as_their_sources(checkpoint: ModuleType, licensed: Path, tmp_path: Path) -> None:
+    """A turned one swaps field and target, and keeps one row of those with the same field; another drops choices."""
+    rows = licensed / "words" / "reverse" / "train.jsonl"
+    again = {"id": "again", "input": {"words": "some other words"}, "target": "train0 grass"}
+    rows.write_text(f"{rows.read_text('utf-8')}{json.dumps(again)}\n", "utf-8")
+    frozen = tmp_path / "frozen.toml"
+    named = FROZEN.format(base="x") + NAMED
+    frozen.write_text(named, "utf-8")
+    checkpoint.main([str(licensed), "--out", str(tmp_path / "out"), "--frozen", str(frozen), "--parts", "plan"])
+
+    tasks = open_collection(tmp_path / "out" / "tasks").tasks
+    assert set(tasks) == {"colours", "reverse", "forth", "named"}
+    assert "license" in (tasks["forth"].path / "task.toml").read_text("utf-8")
+    words = {(row.input["words"], row.target) for row in tasks["reverse"].rows("train")}
+    turned = [(row.target, row.input["reversed"]) for row in tasks["forth"].rows("train")]
+    assert words - set(turned) == {("some other words", "train0 grass")} and len(turned) == len(set(turned)) == 24
+    named_rows = tasks["named"].rows("test")
+    assert [(row.input, row.target, row.choices) for row in named_rows] == [
+        (row.input, row.target, ()) for row in tasks["colours"].rows("test")
+    ]
 
 
 def test_the_frozen_tasks_are_enough_and_apart(checkpoint: ModuleType) -> None:
