@@ -37,7 +37,8 @@ def load_benchmark(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], 
         monkeypatch.syspath_prepend(str(each))
     yield importlib.import_module
     for name, module in list(sys.modules.items()):
-        if folder in Path(getattr(module, "__file__", None) or "/").parents:
+        # Of thousands of modules: as paths, they would take a quarter of a second.
+        if (getattr(module, "__file__", None) or "").startswith(f"{folder}{os.sep}"):
             del sys.modules[name]
 
 
