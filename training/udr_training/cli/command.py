@@ -13,11 +13,7 @@ from udr.errors import ConfigError, naming
 from udr.models import RunnerOptions
 from udr_training.config import (
     PRESETS,
-    LMSettings,
-    MaxCost,
-    MaxRequests,
-    MaxTokens,
-    Prices,
+    ServerOptions,
     TaskNames,
     TasksFolder,
     quiet,
@@ -160,11 +156,7 @@ def train(
             help="Where scores come from: likelihood, completions-echo, chat-logprobs, metric, rank or outcomes."
         ),
     ] = None,
-    lm_set: LMSettings = None,
-    max_requests: MaxRequests = None,
-    max_tokens: MaxTokens = None,
-    max_cost: MaxCost = None,
-    prices: Prices = None,
+    server: ServerOptions = ServerOptions(),  # noqa: B008
     feedback: Annotated[
         Path | None,
         typer.Option(
@@ -215,7 +207,7 @@ def train(
         raise ConfigError(f"{out}: processes of torchrun need a run directory on a disk that they share; give its path")
     place, out = out, working_copy(out)
     overrides: dict[str, object] = {setting: given[option] for option, setting in _SETTINGS.items()}
-    overrides |= {"tasks": names_of(tasks), "feedback.lm_set": lm_set}
+    overrides |= {"tasks": names_of(tasks), "feedback.lm_set": server.lm_set}
     if not dry_run:
         refuse_unused({"--json": as_json}, "--dry-run")
     with naming_flags(setting_flags()):
@@ -224,7 +216,7 @@ def train(
         collection = open_collection(tasks_folder, requested.tasks or None)
         resolved = replace(requested, tasks=tuple(collection.tasks))
         resolved.feedback.check_context(overrides.get("feedback.context"))
-        budget = Budget.read(resolved.feedback.lm, max_requests, max_tokens, max_cost, prices)
+        budget = server.budget(resolved.feedback.lm)
         if resolved.feedback.is_told and budget != Budget():
             raise ConfigError("feedback.kind 'outcomes' asks no server; omit the budget and its prices")
         if is_remote(resolved.feedback.lm):

@@ -1,5 +1,4 @@
 from .arguments import (
-    LMSettings as LMSettings, MaxCost as MaxCost, MaxRequests as MaxRequests, MaxTokens as MaxTokens, Prices as Prices,
     ServerOptions as ServerOptions,
     TaskNames as TaskNames, TasksFolder as TasksFolder, quiet as quiet, show_progress as show_progress,
     silence_libraries as silence_libraries, processes_here as processes_here, torchrun_place as torchrun_place,

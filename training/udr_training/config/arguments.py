@@ -20,41 +20,32 @@ if TYPE_CHECKING:
 TasksFolder = Annotated[Path, typer.Argument(help="The folder of tasks, <family>/<task>/.", metavar="TASKS")]
 TaskNames = Annotated[str | None, typer.Option("--tasks", help="Task names, separated by commas.", show_default="all")]
 
-LMSettings = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--lm-set",
-        help="How a server is asked: key=VARIABLE (of its API key, in place of UDR_LM_KEY), concurrency, attempts, "
-        "timeout, requests_per_minute, body.FIELD=JSON, header.NAME=VALUE (or $VARIABLE), query.NAME=VALUE; "
-        "can be repeated.",
-    ),
-]
-MaxRequests = Annotated[
-    int | None, typer.Option("--max-requests", help="The most requests to a server, those of earlier calls included.")
-]
-MaxTokens = Annotated[
-    int | None, typer.Option("--max-tokens-total", help="The most tokens of prompts and answers, likewise.")
-]
-MaxCost = Annotated[
-    float | None, typer.Option("--max-cost", help="The most that answers may cost, in the unit of --prices.")
-]
-Prices = Annotated[
-    str | None,
-    typer.Option(
-        "--prices", help="IN,OUT: the prices of a million tokens of prompts, and of answers, in any currency."
-    ),
-]
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServerOptions:
     """How a command asks the server of a language model, and for how much; see ``expand_options``."""
 
-    lm_set: LMSettings = None
-    max_requests: MaxRequests = None
-    max_tokens: MaxTokens = None
-    max_cost: MaxCost = None
-    prices: Prices = None
+    lm_set: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="How a server is asked: key=VARIABLE (of its API key, in place of UDR_LM_KEY), concurrency, attempts, "
+            "timeout, requests_per_minute, body.FIELD=JSON, header.NAME=VALUE (or $VARIABLE), query.NAME=VALUE; "
+            "can be repeated."
+        ),
+    ] = None
+    max_requests: Annotated[
+        int | None, typer.Option(help="The most requests to a server, those of earlier calls included.")
+    ] = None
+    max_tokens: Annotated[
+        int | None, typer.Option("--max-tokens-total", help="The most tokens of prompts and answers, likewise.")
+    ] = None
+    max_cost: Annotated[float | None, typer.Option(help="The most that answers may cost, in the unit of --prices.")] = (
+        None
+    )
+    prices: Annotated[
+        str | None,
+        typer.Option(help="IN,OUT: the prices of a million tokens of prompts, and of answers, in any currency."),
+    ] = None
 
     def budget(self, lm: str) -> "Budget":
         """Return what asking the model at an address may cost."""

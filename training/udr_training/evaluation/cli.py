@@ -20,11 +20,7 @@ from udr.cli import (
 from udr.errors import ConfigError, naming
 from udr.models import DEFAULT_LM, RunnerOptions
 from udr_training.config import (
-    LMSettings,
-    MaxCost,
-    MaxRequests,
-    MaxTokens,
-    Prices,
+    ServerOptions,
     TaskNames,
     TasksFolder,
     quiet,
@@ -105,11 +101,7 @@ def evaluate(
     answer_form: Annotated[
         str, typer.Option(help="How a server is asked to answer: text, json, or schema (structured output).")
     ] = "text",
-    lm_set: LMSettings = None,
-    max_requests: MaxRequests = None,
-    max_tokens: MaxTokens = None,
-    max_cost: MaxCost = None,
-    prices: Prices = None,
+    server: ServerOptions = ServerOptions(),  # noqa: B008
     output: Annotated[
         Path | None,
         typer.Option(
@@ -125,7 +117,7 @@ def evaluate(
     """Compare retrievers by how well a language model answers with their demonstrations, and say which is better."""
     from udr.data import ENOUGH_TEST_ROWS, few_test_rows, open_collection
     from udr.files import remote_url
-    from udr_training.answering import Budget, PromptSettings, is_remote
+    from udr_training.answering import PromptSettings, is_remote
     from udr_training.evaluation.answers import ModelOptions, check_claim
     from udr_training.evaluation.config import EvaluationConfig, check_retrievers, check_tasks
     from udr_training.evaluation.retrievers import ORACLE, split_unquoted
@@ -153,8 +145,8 @@ def evaluate(
         prompts=PromptSettings.read(
             layout=layout, list_options=list_options, budget=budget, tokenizer=tokenizer, form=answer_form
         ),
-        settings=tuple(lm_set or ()),
-        budget=Budget.read(lm, max_requests, max_tokens, max_cost, prices),
+        settings=tuple(server.lm_set or ()),
+        budget=server.budget(lm),
         runner=runner,
         **_given(device=device, dtype=dtype),
     )

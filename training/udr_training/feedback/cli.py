@@ -20,11 +20,7 @@ from udr.cli import (
 from udr.errors import ConfigError, naming
 from udr.models import DEFAULT_LM, RunnerOptions
 from udr_training.config import (
-    LMSettings,
-    MaxCost,
-    MaxRequests,
-    MaxTokens,
-    Prices,
+    ServerOptions,
     TaskNames,
     TasksFolder,
     quiet,
@@ -85,11 +81,7 @@ def score(
         list[str] | None,
         typer.Option("--set", help="Any setting of feedback, such as feedback.samples=4; can be repeated."),
     ] = None,
-    lm_set: LMSettings = None,
-    max_requests: MaxRequests = None,
-    max_tokens: MaxTokens = None,
-    max_cost: MaxCost = None,
-    prices: Prices = None,
+    server: ServerOptions = ServerOptions(),  # noqa: B008
     feedback: Annotated[
         Path | None,
         typer.Option(help="A shared file of scores to read and extend.", show_default="OUT/feedback.sqlite"),
@@ -99,7 +91,7 @@ def score(
     """Score the training queries' candidates, and print the run directory."""
     from udr.data import open_collection
     from udr.files import remote_url
-    from udr_training.answering import Budget, is_remote
+    from udr_training.answering import is_remote
     from udr_training.config import ScoringConfig, setting_flags, settings_of, with_settings
     from udr_training.feedback.checks import check_run, check_runner
     from udr_training.run_folder import upload_copy, working_copy
@@ -117,7 +109,7 @@ def score(
         "feedback.context": context,
         "feedback.pack_tokens": pack_tokens,
         "feedback.kind": kind,
-        "feedback.lm_set": lm_set,
+        "feedback.lm_set": server.lm_set,
     }
     given = {name: value for name, value in options.items() if value is not None}
     with naming_flags(setting_flags()):
@@ -133,7 +125,7 @@ def score(
                 f"candidates.later={requested.candidates.later} is for the later iterations of udr train; omit it"
             )
         check_runner(runner, asked)
-        budget = Budget.read(asked.lm, max_requests, max_tokens, max_cost, prices)
+        budget = server.budget(asked.lm)
         collection = open_collection(tasks_folder, names)
         config = replace(requested, tasks=tuple(collection.tasks))
         check_run(out, collection, config, feedback)
