@@ -17,6 +17,8 @@ from udr_index.build import BuildConfig, build
 from udr_index.versions.live import compact
 from udr_training.candidates import ndcg, rank_all, ranks
 from udr_training.config import RunConfig, from_toml
+from udr_training.evaluation import predict
+from udr_training.evaluation.retrievers import Shown
 from udr_training.feedback import (
     ASKED_WEIGHTS,
     WEIGHTS,
@@ -25,6 +27,7 @@ from udr_training.feedback import (
     best_weight,
     exported,
     load_lm,
+    load_local,
     pair_prompt,
     pair_score,
     watched,
@@ -183,6 +186,45 @@ def test_sets_are_weighed_by_targets_after_what_each_weight_shows(
     # Before anything is read.
     (run / "feedback.sqlite").unlink()
     assert_refused(udr(*asking), 2, "its scores are those of a server, whose answers may cost money; omit --queries")
+
+
+def test_tasks_that_are_written_are_weighed_by_the_metric_of_answers(
+    udr: Udr, tasks: Path, trained_run: Path, index: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Equal to an evaluation that shows the same demonstrations to the same rows."""
+    run = Path(shutil.copytree(trained_run, tmp_path / "run"))
+    asking = ("feedback", "weigh", run, index, "--tasks", "reverse", "--queries", 5, "--shots", 2, "--json")
+    config = from_toml((run / "config.toml").read_text("utf-8"), RunConfig)
+    pool = open_collection(tasks).tasks["reverse"].pool(config.candidates.pool or None, config.seed)
+    # The tiny model copies no word, so each answer counts by how much of it the target has.
+    monkeypatch.setattr(
+        "udr_training.feedback.local.writer.answer_value",
+        lambda _, text, golds, __: len(set(text) & set(golds[0])) / len(set(golds[0])),
+    )
+    status, out, _ = udr(*asking)
+    (told,) = json.loads(out)["tasks"]
+    assert (status, told["queries"], told["measure"]) == (0, 5, "exact_match")
+
+    asked = {id for name in run.glob("iteration-*/candidates.json") for id in json.loads(name.read_text())["reverse"]}
+    learned = asked - {example.query_id for example in watched(run)["reverse"]}
+    rows = sample([row for row in pool.rows if row.id not in learned], 5, config.seed)
+    lm, values = load_local(config.feedback), {}
+    with Retriever.open(index) as retriever:
+        for weight in ASKED_WEIGHTS:
+            found = [
+                retriever.retrieve("reverse", query_fields(pool.task, row), 2, mode="hybrid", weight=weight)
+                for row in rows
+            ]
+            shown = [Shown(tuple(retriever.demonstration("reverse", item.id) for item in own)) for own in found]
+            answers = [answer.text for answer in predict(lm, pool, rows, shown, 2)]
+            shares = [
+                len(set(text) & set(row.target)) / len(set(row.target)) for text, row in zip(answers, rows, strict=True)
+            ]
+            values[str(weight)] = np.mean(shares)
+    assert told["values"] == pytest.approx(values) and len(set(values.values())) > 1
+
+    monkeypatch.setattr("udr_training.feedback.local.CausalLM.generate", lambda *_, **__: pytest.fail("asked again"))
+    assert json.loads(udr(*asking)[1])["tasks"] == [told]
 
 
 def test_all_demonstrations_of_a_small_pool_are_shown(tasks: Path, trained_run: Path, tmp_path: Path) -> None:

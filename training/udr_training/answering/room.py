@@ -1,11 +1,11 @@
-"""The room of an answer in what it shares with its prompt: a budget, or a language model's window."""
+"""The room of an answer in what it shares with its prompt, a budget or a language model's window; and its end."""
 
 import logging
 import math
 from collections.abc import Sequence
 from functools import cache
 
-from udr.data import Task, formatting
+from udr.data import Pool, Task, formatting
 from udr.types import Row
 from udr_training.answering.prompts import AnswerForm, PromptSettings, answer_options, estimated_tokens
 
@@ -53,3 +53,11 @@ def _warn(task: str, row: str, needed: int, shared: int, name: str) -> None:
         "get that half, and longer ones are cut; shorten the row or remove it",
         *(task, row, needed, name, shared),
     )
+
+
+def ends_of(pool: Pool) -> str:
+    """Return what ends an answer of a pool's task.
+
+    A blank line ends a target of several lines, as any part of a prompt; a line break ends one-line targets.
+    """
+    return formatting.SEPARATOR if any("\n" in row.target for row in pool.rows) else "\n"

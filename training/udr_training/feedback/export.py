@@ -15,7 +15,7 @@ from udr_training.feedback.local import ModelTokenizer
 from udr_training.feedback.packing import Likelihoods
 from udr_training.feedback.pairs import Pair, TrainingTask
 from udr_training.feedback.prompts import PromptRenderer, PromptText
-from udr_training.feedback.scoring import pair_score
+from udr_training.feedback.scoring import PairScorer, pair_score
 from udr_training.feedback.store import FeedbackStore
 from udr_training.run_folder import RunFolder
 
@@ -121,8 +121,12 @@ def scored_by(folder: RunFolder) -> FeedbackConfig:
     return replace(config, lm=str(folder.paths.get("lm", config.lm)))
 
 
-def scored_with(folder: RunFolder) -> FeedbackStore:
-    """Open a run's scores; raise an ``ArtifactError`` if there are none of a language model."""
+def scored_with(folder: RunFolder, scorer: PairScorer | None = None) -> FeedbackStore:
+    """Open a run's scores, or those of another scorer in the same file.
+
+    Raises:
+        ArtifactError: no language model scored the run, or the file is gone.
+    """
     path = folder.paths["feedback"]
     if folder.config(ScoringConfig).feedback.is_told:
         raise ArtifactError(f"{folder.path}: no language model scored its pairs; their scores are lines of {path}")
@@ -130,7 +134,8 @@ def scored_with(folder: RunFolder) -> FeedbackStore:
         raise ArtifactError(
             f"{folder.path}: its scores were in {path}, which no longer exists; restore the file, or score again"
         )
-    return FeedbackStore(path, *(str(folder.sources[name]) for name in ("lm", "lm_dtype", "lm_wording")))
+    lm, dtype, wording = (str(folder.sources[name]) for name in ("lm", "lm_dtype", "lm_wording"))
+    return FeedbackStore(path, *((scorer.fingerprint, scorer.dtype) if scorer else (lm, dtype)), wording)
 
 
 def statistics(path: Path) -> dict[str, Json]:

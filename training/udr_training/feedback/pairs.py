@@ -75,12 +75,12 @@ def candidate_pairs(
     return [
         Pair(task, query, rows[id], shown, basis)
         for query, shown in zip(queries, contexts, strict=True)
-        for basis in [_basis(task, query, [rows[id] for id in candidates[query.id]], kind)]
+        for basis in [basis_of(task, query, [rows[id] for id in candidates[query.id]], kind)]
         for id in candidates[query.id]
     ]
 
 
-def _basis(task: Task, query: Row, candidates: Sequence[Row], kind: str) -> str:
+def basis_of(task: Task, query: Row, candidates: Sequence[Row], kind: str) -> str:
     """Return the basis of the pairs of a query; empty for likelihoods, which depend on the prompt alone."""
     if kind not in ANSWERED:
         return ""

@@ -8,36 +8,22 @@ from typing import Protocol
 from udr.data import Kind, Pool, Task, formatting
 from udr.errors import FeedbackError
 from udr.types import Row
-from udr_training.answering import answer_room
 from udr_training.evaluation.answers.predictions import Answer
 from udr_training.evaluation.retrievers import Shown
 from udr_training.feedback import FeedbackLM, option_values, prompt_of
-from udr_training.feedback.packing import Likelihoods, Prompt, Tokens
+from udr_training.feedback.local import Writer, WritingLM
+from udr_training.feedback.packing import Likelihoods, Prompt
 
 _LOG = logging.getLogger(__name__)
 
-# A generated answer may be longer than the pool's longest target by this.
-_EXTRA_TOKENS = 8
 
-
-class AnsweringLM(FeedbackLM, Protocol):
+class AnsweringLM(FeedbackLM, WritingLM, Protocol):
     """A language model that answers; for the oracle it scores, too."""
 
     name: str
 
     def likelihoods(self, prompts: Sequence[Prompt], on_done: Callable[[int], None] = ...) -> list[Likelihoods]:
         """Return the likelihoods of each prompt's options; ``on_done`` is called with the number of prompts done."""
-
-    def generate(
-        self,
-        prompts: Sequence[Tokens],
-        stop: Sequence[str],
-        max_new_tokens: int,
-        on_done: Callable[[int], None] = ...,
-        *,
-        empty: bool = ...,
-    ) -> list[str]:
-        """Return each prompt's continuation, cut before the first of the stop texts; whether it may be ``empty``."""
 
 
 def predict(
@@ -57,36 +43,23 @@ def predict(
     Raises:
         FeedbackError: a query is too long, even without demonstrations.
     """
-    task, room = pool.task, None
-    if task.kind is Kind.GENERATION:
-        needed = [len(lm.tokens(row.target)) + _EXTRA_TOKENS for row in pool.rows]
-        room = answer_room(task, pool.rows, needed, lm.context, "language model's window")
+    task, writer = pool.task, Writer(lm, pool) if pool.task.kind is Kind.GENERATION else None
+    room = writer.room if writer else None
     laid_out = [_lay_out(lm, task, query, item, shots, room) for query, item in zip(queries, shown, strict=True)]
     _say_shorter(lm, task, [min(shots, len(item.rows)) for item in shown], laid_out)
-    texts = _answers(lm, pool, queries, [prompt for _, prompt in laid_out], room, on_done)
+    prompts = [prompt for _, prompt in laid_out]
+    texts = writer.write(prompts, on_done) if writer else _likeliest(lm, task, queries, prompts, on_done)
     return [
         Answer(query.id, tuple(row.id for row in rows), text)
         for query, (rows, _), text in zip(queries, laid_out, texts, strict=True)
     ]
 
 
-def _answers(
-    lm: AnsweringLM,
-    pool: Pool,
-    queries: Sequence[Row],
-    prompts: Sequence[Prompt],
-    room: int | None,
-    on_done: Callable[[int], None],
+def _likeliest(
+    lm: AnsweringLM, task: Task, queries: Sequence[Row], prompts: Sequence[Prompt], on_done: Callable[[int], None]
 ) -> list[str]:
-    task = pool.task
-    if room is None:
-        likeliest = [int(option_values(task, item).argmax()) for item in lm.likelihoods(prompts, on_done)]
-        return [formatting.targets(task, query)[option] for query, option in zip(queries, likeliest, strict=True)]
-    tail = task.output.source.partition("{target}")[2].rstrip()
-    # Or else a model that answers with the blank line after an empty target would go on.
-    empty = not all(row.target.strip() for row in pool.rows)
-    texts = lm.generate([prompt.context for prompt in prompts], [ends_of(pool)], room, on_done, empty=empty)
-    return [text.removesuffix(tail).rstrip() for text in texts]
+    likeliest = [int(option_values(task, item).argmax()) for item in lm.likelihoods(prompts, on_done)]
+    return [formatting.targets(task, query)[option] for query, option in zip(queries, likeliest, strict=True)]
 
 
 def _lay_out(
@@ -121,11 +94,3 @@ def _say_shorter(
     if cut := sum(prompt.lost > 0 for prompt in prompts):
         message = "task %s: %d of %d prompts are cut by %d tokens of demonstrations' inputs, to fit %s"
         _LOG.warning(message, task.name, cut, len(prompts), sum(prompt.lost for prompt in prompts), window)
-
-
-def ends_of(pool: Pool) -> str:
-    """Return what ends an answer of a pool's task.
-
-    A blank line ends a target of several lines, as any part of a prompt; a line break ends one-line targets.
-    """
-    return formatting.SEPARATOR if any("\n" in row.target for row in pool.rows) else "\n"

@@ -15,11 +15,11 @@ from udr_training.answering import (
     PromptWriter,
     Question,
     ServerLM,
+    ends_of,
     form_fields,
     longest_answer,
     parse_answer,
 )
-from udr_training.evaluation.answers.predict import ends_of
 from udr_training.evaluation.answers.predictions import Answer
 from udr_training.evaluation.retrievers import Shown
 from udr_training.feedback import FeedbackLM, PairScorer

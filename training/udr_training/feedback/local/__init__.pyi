@@ -15,3 +15,4 @@ from .memory import keep_freed_memory as keep_freed_memory
 from .multiplication import multiply_in_float32 as multiply_in_float32
 from .self_check import exact_packing as exact_packing
 from .tokenizer import ModelTokenizer as ModelTokenizer
+from .writer import Writer as Writer, WritingLM as WritingLM, WrittenMetric as WrittenMetric

@@ -1,4 +1,4 @@
-"""How a language model scores targets after the demonstrations that a weight gives."""
+"""How well a language model answers after the demonstrations that a weight gives."""
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
@@ -7,24 +7,25 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
-from udr.data import query_fields
+from udr.data import Kind, Task, query_fields
 from udr.errors import ConfigError
 from udr.retrieval import Retriever
 from udr.types import Row
-from udr_training.answering import is_remote
+from udr_training.answering import check_metric, is_remote
 from udr_training.feedback.export import refuse_other_lm, scored_by, scored_tasks, scored_with
-from udr_training.feedback.local import opened_lm
-from udr_training.feedback.pairs import Pair, TrainingTask, pair_keys
-from udr_training.feedback.scoring import FeedbackLM, Progress, pair_score, score_pairs
+from udr_training.feedback.local import WrittenMetric, opened_lm
+from udr_training.feedback.pairs import Pair, TrainingTask, basis_of, pair_keys
+from udr_training.feedback.scoring import FeedbackLM, PairScorer, Progress, ScatteredLM, pair_score, score_pairs
 from udr_training.feedback.store import FeedbackStore
 from udr_training.run_folder import RunFolder
 
 
 @dataclass(frozen=True, slots=True)
 class SetQuestion:
-    """What the language model of a run is asked: the scores of targets, each after a whole prompt's demonstrations.
+    """What the language model of a run is asked: to answer queries, each after a whole prompt's demonstrations.
 
-    One demonstration's score does not tell that of several together; this asks about these.
+    One demonstration's score does not tell that of several together; this asks about these. An answer to a generation
+    task is written, and has the task's metric; one of another task has the score of its target, as in the feedback.
 
     Attributes:
         queries: how many rows of each pool to ask about, at most; training has learned from none of them.
@@ -40,6 +41,10 @@ class SetQuestion:
         for name, value in {"queries": self.queries, "shots": self.shots}.items():
             if value < 1:
                 raise ConfigError(f"{name} must be at least 1, found {value}")
+
+    def measure(self, task: Task) -> str:
+        """Return what tells how well the model answers: the metric of a generation task, or ``score``."""
+        return task.metric.value if task.kind is Kind.GENERATION else "score"
 
     def check(self, folder: RunFolder) -> None:
         """Raise a ``ConfigError`` if the run's language model is a server's, before anything is read or loaded."""
@@ -57,7 +62,7 @@ class SetQuestion:
         learned: Mapping[str, Collection[str]],
         weights: Sequence[float],
     ) -> dict[str, NDArray[np.float64]]:
-        """Return the scores after the demonstrations of each weight, [queries, weights], by task; see ``check``.
+        """Return the measures after the demonstrations of each weight, [queries, weights], by task; see ``check``.
 
         They are kept in the run's file of scores, so what was asked once is not asked again.
 
@@ -69,16 +74,24 @@ class SetQuestion:
 
         Raises:
             ArtifactError: the run's tasks or its language model have changed.
+            MissingExtraError: a task's metric needs a package that is not installed.
         """
         refuse_other_lm(folder)
-        tasks = scored_tasks(folder)
-        rows = {name: tasks[name].unasked(ids, self.queries) for name, ids in learned.items()}
-        with scored_with(folder) as store, opened_lm(scored_by(folder)) as lm:
-            return {name: self._values(lm, store, tasks[name], own, retriever, weights) for name, own in rows.items()}
+        tasks = {name: task for name, task in scored_tasks(folder).items() if name in learned}
+        for task in tasks.values():
+            check_metric(task.pool.task.metric)
+        rows = {name: task.unasked(learned[name], self.queries) for name, task in tasks.items()}
+        values = {}
+        with opened_lm(scored_by(folder)) as lm:
+            for name, task in tasks.items():
+                metric = WrittenMetric(lm, task.pool) if task.pool.task.kind is Kind.GENERATION else None
+                with scored_with(folder, metric) as store:
+                    values[name] = self._values(metric or lm, store, task, rows[name], retriever, weights)
+        return values
 
     def _values(
         self,
-        lm: FeedbackLM,
+        lm: FeedbackLM | ScatteredLM | PairScorer,
         store: FeedbackStore,
         task: TrainingTask,
         rows: Sequence[Row],
@@ -100,4 +113,5 @@ class SetQuestion:
         if not found:
             raise ConfigError(f"the index has no demonstration of {own.name!r} to show for the row {row.id!r}")
         *context, nearest = (retriever.demonstration(own.name, item.id) for item in reversed(found))
-        return Pair(own, row, nearest, tuple(context))
+        basis = basis_of(own, row, [], "metric") if own.kind is Kind.GENERATION else ""
+        return Pair(own, row, nearest, tuple(context), basis)

@@ -4,7 +4,6 @@ import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,14 +35,15 @@ class Weighed:
         task: its name.
         queries: how many queries tell it.
         weight: the chosen one.
-        measure: ``ndcg``, NDCG@8 of the order of candidates; ``score``, of targets, as in the feedback.
+        measure: ``ndcg``, NDCG@8 of the order of candidates; ``score``, of targets, as in the feedback; or the task's
+            metric, of written answers, 0 to 1, BLEU of each on its own.
         values: the mean measure over the queries, by weight; higher is better.
     """
 
     task: str
     queries: int
     weight: float
-    measure: Literal["ndcg", "score"]
+    measure: str
     values: Mapping[float, float]
 
     def __str__(self) -> str:
@@ -92,6 +92,7 @@ def weigh(
     Raises:
         ArtifactError: there is no run or no index, its tasks or language model have changed, a command runs in it
             for more than a minute, or another version that is not weighed has become current.
+        MissingExtraError: a metric needs a package that is not installed.
         ConfigError: they share no task with scores and without a label head, or the index lacks BM25 or a scored row;
             and as ``SetQuestion.check``.
         UnknownTaskError: they do not share one of ``tasks``.
@@ -127,7 +128,8 @@ def weigh(
         else:
             taken = learned(folder, {name: examples[name] for name in names})
             values = question.values(folder, retriever, taken, ASKED_WEIGHTS)
-            results = [_weighed(name, own, ASKED_WEIGHTS, "score") for name, own in values.items()]
+            measures = {name: question.measure(retriever.tasks[name]) for name in values}
+            results = [_weighed(name, own, ASKED_WEIGHTS, measures[name]) for name, own in values.items()]
     new = {result.task: result.weight for result in results}
     with locked_current(version, new, _ranked) as current:
         stored = read_weights(current.path, current.manifest)
@@ -153,9 +155,7 @@ def _weighable(version: IndexVersion, index: Path, shared: Sequence[str]) -> lis
     return names
 
 
-def _weighed(
-    name: str, values: NDArray[np.float64], weights: Sequence[float], measure: Literal["ndcg", "score"]
-) -> Weighed:
+def _weighed(name: str, values: NDArray[np.float64], weights: Sequence[float], measure: str) -> Weighed:
     if len(values) < _FEWEST:
         message = "task %s: it takes %d queries to tell a weight, found %d; the encoder and BM25 count alike"
         _LOG.warning(message, name, _FEWEST, len(values))
