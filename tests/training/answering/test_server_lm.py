@@ -337,6 +337,16 @@ def test_a_prompt_that_a_server_refuses_is_named_by_its_row(server: ChatServer, 
             chat(server, paid).ask([replace(question("y" + "x" * 90), about=about)])
 
 
+def test_a_response_without_an_answer_is_shown_and_named_by_its_row(server: ChatServer, paid: PaidAnswers) -> None:
+    # As a gateway says that its filter blocks a prompt.
+    blocked = Failure(200, '{"choices": [], "prompt_feedback": {"block_reason": "SAFETY"}}')
+    for about, named in (("task 't', row 'r1'", "task 't', row 'r1'"), ("", "the prompt that ends with 'x{60}'")):
+        server.failures = [blocked]
+        with pytest.raises(FeedbackError, match=rf"^{named}: http.*: the response is not an answer; .*") as raised:
+            chat(server, paid).ask([replace(question("y" + "x" * 90), about=about)])
+        assert f"it begins with {blocked.body}; if only this prompt gets such a response" in str(raised.value)
+
+
 def test_tokens_are_estimated_where_the_server_counts_none(server: ChatServer, paid: PaidAnswers) -> None:
     server.usage = False
     texts(chat(server, paid), "abcdef")

@@ -30,8 +30,8 @@ _NO_LIST = (400, 404, 405, 422, 501)
 _UNWANTED = (400, 413, 422)
 # What a chat template may add to a message, in tokens.
 _TEMPLATE_TOKENS = 16
-# Characters of a prompt in an error.
-_SHOWN = 60
+# Characters of a prompt, and of a response, in an error.
+_SHOWN, _SHOWN_RESPONSE = 60, 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -245,16 +245,20 @@ class ServerLM:
         limits = (body.get(name) for name in ("max_tokens", "max_completion_tokens"))
         longest = max((limit for limit in limits if isinstance(limit, int)), default=question.max_tokens)
         async with self.meter.reserved(prompt, longest):
+            about = question.about or f"the prompt that ends with {question.texts[-1][-_SHOWN:]!r}"
             try:
-                reply = question.read(await send(_PATHS[self.api], body))
-            except ReplyError as error:
-                raise FeedbackError(f"{self.name}: {error}") from error
+                response = await send(_PATHS[self.api], body)
             except RefusedError as error:
                 if error.status not in _UNWANTED:
                     raise
-                about = question.about or f"the prompt that ends with {question.texts[-1][-_SHOWN:]!r}"
                 only = "if it refuses only this one, shorten or remove the row"
                 raise RefusedError(f"{about}: {error}; {only}", error.status) from error
+            try:
+                reply = question.read(response)
+            except ReplyError as error:
+                begins = f"it begins with {json.dumps(response, ensure_ascii=False)[:_SHOWN_RESPONSE]}"
+                only = "if only this prompt gets such a response, shorten or remove the row"
+                raise FeedbackError(f"{about}: {self.name}: {error}; {begins}; {only}") from error
             spend = _spend(question, reply)
             self.paid.put(key, reply, spend)
             self.meter.pay(spend, kept=True)
