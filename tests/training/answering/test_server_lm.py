@@ -245,11 +245,11 @@ def test_requests_are_sent_at_a_rate(server: ChatServer, paid: PaidAnswers) -> N
     [
         (Budget(max_requests=5), 5, "--max-requests 5 is reached: spent 5 requests"),
         # Each question reserves 1 + 16 tokens of a prompt and 9 of an answer, and takes 2.
-        (Budget(max_tokens=36), 6, "--max-tokens-total 36 is reached"),
+        (Budget(max_tokens=36), 6, "--max-tokens-total 36 has 24 left, and the next .* up to 26 tokens: spent"),
         (
             Budget(max_cost=36e-6, prices=(1, 1)),
             6,
-            "--max-cost 3.6e-05 is reached: .*cost 1.2e-05 in the unit of --prices",
+            "--max-cost 3.6e-05 has 2.4e-05 left, and .* up to 2.6e-05 in the unit of --prices: .*cost 1.2e-05 in the",
         ),
         (Budget(max_requests=0), 0, "--max-requests 0 is reached: spent 0 requests"),
     ],
@@ -264,6 +264,25 @@ def test_budgets_are_never_exceeded_and_hold_over_calls(
         assert len(server.bodies) == most
     assert texts(chat(server, paid), *asked) == [text.upper() for text in asked]
     assert len(server.bodies) == 20
+
+
+def test_a_budget_of_tokens_needs_answers_of_limited_length(server: ChatServer, paid: PaidAnswers) -> None:
+    for budget in (Budget(max_tokens=1000), Budget(max_cost=1, prices=(1, 1))):
+        for removed in ("null", "-1"):
+            with pytest.raises(ConfigError, match=f"need a limit .*={removed} takes it away; give .*_completion_token"):
+                chat(server, paid, f"body.max_tokens={removed}", budget=budget)
+        lm = chat(server, paid, "body.max_tokens=null", "body.max_completion_tokens=900", budget=budget)
+        assert texts(lm, "a") == ["A"]
+    assert texts(chat(server, paid, "body.max_tokens=null", budget=Budget(max_requests=9)), "b") == ["B"]
+
+
+def test_all_answers_of_a_request_count_towards_a_budget(server: ChatServer, paid: PaidAnswers) -> None:
+    # A prompt of 1 + 16 tokens, and three answers of 9.
+    with pytest.raises(BudgetError, match="may cost up to 44 tokens"):
+        texts(chat(server, paid, "body.n=3", budget=Budget(max_tokens=43)), "a")
+    server.usage = False
+    texts(chat(server, paid, "body.n=3", budget=Budget(max_tokens=44)), "a")
+    assert (paid.spend.prompt_tokens, paid.spend.completion_tokens) == (1, 3)
 
 
 def test_commands_that_share_a_file_pay_for_no_answer_twice_and_share_a_budget(

@@ -123,6 +123,8 @@ def test_a_dry_run_counts_what_would_be_asked(udr: Udr, tasks: Path, server: Cha
         and f" about {cost} in the unit of --prices." in out
     )
     first, few = out.splitlines()
+    _, out, _ = udr(*command(tasks, server, *options), "--dry-run", "--json", "--lm-set", "body.n=3")
+    assert json.loads(out)["answer_tokens"] == pytest.approx(3 * plan["answer_tokens"], abs=2)
     assert plan["answer_tokens"] >= plan["requests"] and first.endswith(f"--max-requests {plan['requests']}")
     assert plan["test_rows"] == 8 and few.startswith("8 test rows tell only gains of about 31 points or more from ch")
     filtered = [

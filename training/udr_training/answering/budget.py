@@ -111,6 +111,23 @@ class Budget:
             return f"--max-cost {self.max_cost:g}"
         return None
 
+    @property
+    def counts_tokens(self) -> bool:
+        """Whether a limit counts the tokens of answers."""
+        return (self.max_tokens, self.max_cost) != (None, None)
+
+    def refusal(self, spend: Spend, most: Spend) -> str | None:
+        """Return why a request that may cost ``most`` is not allowed after a spend; None if it is."""
+        option = self.exceeded_by(spend + most)
+        if option is None or self.exceeded_by(Spend(spend.requests + most.requests)):
+            return option and f"{option} is reached"
+        if self.max_tokens is not None and (spend + most).tokens > self.max_tokens:
+            left, next_one = f"{max(0, self.max_tokens - spend.tokens):,}", f"{most.tokens:,} tokens"
+        else:
+            left = f"{max(0.0, (self.max_cost or 0.0) - self.cost(spend)):.4g}"
+            next_one = f"{self.cost(most):.4g} {UNIT}"
+        return f"{option} has {left} left, and the next request may cost up to {next_one}"
+
     def shown(self, spend: Spend) -> str:
         """Return a spend in words."""
         requests = f"{spend.requests:,} request{'' if spend.requests == 1 else 's'}"
@@ -146,11 +163,11 @@ class Purse:
             BudgetError: the budget does not allow it, even if no other request is open.
         """
         async with self._changed:
-            while option := self._budget.exceeded_by(self.spend + self._reserved + most):
+            while refusal := self._budget.refusal(self.spend + self._reserved, most):
                 if self._reserved == Spend():
                     raise BudgetError(
-                        f"{option} is reached: spent {self._budget.shown(self.spend)}{note()}; raise it, and run the "
-                        "same command to go on"
+                        f"{refusal}: spent {self._budget.shown(self.spend)}{note()}; raise it, and run the same "
+                        "command to go on"
                     )
                 await self._changed.wait()
             self._reserved += most

@@ -88,7 +88,8 @@ class ServerLM:
             the model.
 
     Raises:
-        ConfigError: the address is invalid, or a key cannot be used.
+        ConfigError: the address is invalid, a key cannot be used, or the budget counts tokens and nothing limits those
+            of an answer.
     """
 
     def __init__(
@@ -104,6 +105,12 @@ class ServerLM:
         if self.address.characters is not None:
             raise ConfigError(f"characters= cuts prompts whose options are scored; for answers, give {BUDGET}")
         self.name, self.api = str(self.address), self.address.api
+        if budget.counts_tokens and settings.longest(1) is None:
+            raise ConfigError(
+                "--max-tokens-total and --max-cost need a limit of the tokens of each answer, but --lm-set "
+                f"body.max_tokens={json.dumps(settings.body['max_tokens'])} takes it away; give "
+                "--lm-set body.max_completion_tokens=N"
+            )
         self.settings, self.paid = settings, paid or PaidAnswers()
         self.meter = Meter(budget, self.paid)
         self._policy = policy or RequestPolicy(
@@ -242,9 +249,9 @@ class ServerLM:
 
     async def _answer(self, send: Send, key: bytes, question: Question, body: dict[str, Json]) -> Reply:
         prompt = sum(len(text.encode()) + _TEMPLATE_TOKENS for text in question.texts)
-        limits = (body.get(name) for name in ("max_tokens", "max_completion_tokens"))
-        longest = max((limit for limit in limits if isinstance(limit, int)), default=question.max_tokens)
-        async with self.meter.reserved(prompt, longest):
+        # Without a limit there is no budget of tokens, so what is reserved does not matter.
+        longest = self.settings.longest(question.max_tokens) or 0
+        async with self.meter.reserved(prompt, longest * self.settings.num_answers):
             about = question.about or f"the prompt that ends with {question.texts[-1][-_SHOWN:]!r}"
             try:
                 response = await send(_PATHS[self.api], body)
@@ -259,7 +266,7 @@ class ServerLM:
                 begins = f"it begins with {json.dumps(response, ensure_ascii=False)[:_SHOWN_RESPONSE]}"
                 only = "if only this prompt gets such a response, shorten or remove the row"
                 raise FeedbackError(f"{about}: {self.name}: {error}; {begins}; {only}") from error
-            spend = _spend(question, reply)
+            spend = _spend(question, reply, self.settings.num_answers)
             self.paid.put(key, reply, spend)
             self.meter.pay(spend, kept=True)
         return reply
@@ -304,11 +311,13 @@ class ServerLM:
         return [str(model["id"]) for model in models if isinstance(model, Mapping) and "id" in model]
 
 
-def _spend(question: Question, reply: Reply) -> Spend:
-    """Return the tokens of an answer, estimated if the server does not count them; its request is counted already."""
+def _spend(question: Question, reply: Reply, num_answers: int) -> Spend:
+    """Return the tokens of a request, estimated if the server does not count them; it is counted itself already."""
     prompt, completion = reply.prompt_tokens, reply.completion_tokens
     known = prompt is not None and completion is not None
     if prompt is None:
         prompt = sum(map(estimated_tokens, question.texts))
-    spend = Spend(0, prompt, estimated_tokens(reply.text) if completion is None else completion)
+    if completion is None:
+        completion = num_answers * estimated_tokens(reply.text)
+    spend = Spend(0, prompt, completion)
     return spend if known else replace(spend, estimated=1)

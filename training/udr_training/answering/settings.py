@@ -11,6 +11,7 @@ from udr_training.answering.address import KEY, WORKER_KEY, read_address, read_s
 
 _NUMBERS = {"concurrency": (1, 1024), "attempts": (1, 100), "timeout": (0.1, 86_400), "requests_per_minute": (0.1, 1e6)}
 _NAMES = ("key", *_NUMBERS, "body.FIELD", "header.NAME", "query.NAME")
+_LIMITS = ("max_tokens", "max_completion_tokens")
 _SECRET = re.compile(r"auth|key|token|secret|cookie", re.IGNORECASE)
 _HEADER = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
 
@@ -43,6 +44,18 @@ class ServerSettings:
     def asked(self) -> dict[str, Json]:
         """The settings that answers depend on."""
         return {"body": dict(self.body), "query": dict(self.query)}
+
+    @property
+    def num_answers(self) -> int:
+        """The answers that a request gets and that are paid for, of which the first is read."""
+        return max(1, *(value for name in ("n", "best_of") if isinstance(value := self.body.get(name, 1), int)))
+
+    def longest(self, max_tokens: int) -> int | None:
+        """Return the most tokens of an answer of which udr's own limit is ``max_tokens``; None if nothing limits it."""
+        body = {"max_tokens": max_tokens, **self.body}
+        limits = [value for name in _LIMITS if isinstance(value := body.get(name), int)]
+        # To llama.cpp, -1 is no limit.
+        return max((limit for limit in limits if limit > 0), default=None)
 
     def for_worker(self, lm: str, worker: str) -> "ServerSettings":
         """Return how a second server is asked: without the key, headers and query of the first, unless it is the same.

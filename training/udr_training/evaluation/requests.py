@@ -24,6 +24,7 @@ from udr_training.answering import (
     answer_options,
     longest_answer,
     read_address,
+    read_settings,
 )
 from udr_training.evaluation.answers import ANSWERS, ModelOptions
 from udr_training.evaluation.config import EvaluationConfig
@@ -102,7 +103,7 @@ def plan_requests(
     settings, chat = model.prompts, read_address(model.name).api is Api.CHAT
     writer = PromptWriter(settings, Format.MESSAGES if chat else Format.TEXT)
     counter: TokenCounter = EstimatedTokens() if settings.tokenizer is None else load_tokenizer(settings.tokenizer)
-    draw = random.Random(config.seed)
+    num_answers, draw = read_settings(model.settings).num_answers, random.Random(config.seed)
     rows, requests, tokens, answers = 0, 0, 0.0, 0.0
     for folder in collection.tasks.values():
         queries, pool = sample(folder.rows("test"), config.limit, config.seed), folder.pool(config.pool, config.seed)
@@ -115,7 +116,7 @@ def plan_requests(
             requests += count
             shown = [draw.sample(pool.rows, min(shots, len(pool))) for _ in some]
             tokens += count * fmean(map(prompts.tokens, some, shown))
-            answers += count * answer
+            answers += count * answer * num_answers
     spend, spent = Spend(requests, round(tokens), round(answers)), _spent(output)
     return RequestPlan(
         test_rows=rows,
