@@ -2,6 +2,7 @@
 
 import re
 import shutil
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -147,6 +148,20 @@ def test_retrievers_share_the_answers_without_demonstrations(tasks: Path) -> Non
     gain = evaluate(open_collection(tasks, ["reviews"]), lm, config).gain("random", 0)
     assert (lm.asked, lm.scored) == (4, 0)
     assert (gain.value, *gain.interval) == (0, 0, 0)
+
+
+def test_the_targets_of_a_pool_are_tokenised_once(tasks: Path) -> None:
+    read = Counter[str]()
+
+    class Counting(CopyLM):
+        def tokens(self, text: str, *, start: bool = False) -> Any:
+            read[text] += 1
+            return super().tokens(text, start=start)
+
+    collection, lm = open_collection(tasks, ["reverse"]), Counting()
+    evaluate(collection, lm, EvaluationConfig(retrievers=("random", "bm25"), shots=(0, 2)), block=1)
+    targets = [row.target for row in collection.tasks["reverse"].pool().rows]
+    assert lm.asked == 4 * 3 and [read[target] for target in targets] == [1] * len(targets)
 
 
 def test_errors_in_names_and_rows_come_before_the_first_answer(tasks: Path, tmp_path: Path) -> None:

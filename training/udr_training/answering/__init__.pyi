@@ -21,6 +21,8 @@ from .prompts import (
     estimated_tokens as estimated_tokens, form_fields as form_fields,
 )
 from .replies import Reply as Reply, ReplyError as ReplyError, read_reply as read_reply
-from .room import answer_room as answer_room, ends_of as ends_of, longest_answer as longest_answer
+from .room import (
+    AnswerRooms as AnswerRooms, answer_room as answer_room, ends_of as ends_of, longest_answer as longest_answer,
+)
 from .server_lm import Question as Question, ServerLM as ServerLM
 from .settings import ServerSettings as ServerSettings, read_settings as read_settings

@@ -3,9 +3,9 @@
 import logging
 import math
 from collections.abc import Sequence
-from functools import cache
+from functools import cache, cached_property
 
-from udr.data import Pool, Task, formatting
+from udr.data import Kind, Pool, Task, formatting
 from udr.types import Row
 from udr_training.answering.prompts import AnswerForm, PromptSettings, answer_options, estimated_tokens
 
@@ -25,6 +25,26 @@ def longest_answer(task: Task, rows: Sequence[Row], settings: PromptSettings) ->
 
     needed = [tokens(row) for row in rows]
     return answer_room(task, rows, needed, settings.budget, "budget")
+
+
+class AnswerRooms:
+    """The tokens that a server's answers to queries of a task may have.
+
+    A generated answer may be as long as the pool's longest, which is looked for once; an option only as long as the
+    query's longest.
+    """
+
+    def __init__(self, pool: Pool, settings: PromptSettings) -> None:
+        self._pool, self._settings = pool, settings
+
+    def room(self, query: Row) -> int:
+        """Return the tokens of the answer to a query."""
+        task = self._pool.task
+        return self._longest if task.kind is Kind.GENERATION else longest_answer(task, (query,), self._settings)
+
+    @cached_property
+    def _longest(self) -> int:
+        return longest_answer(self._pool.task, self._pool.rows, self._settings)
 
 
 def answer_room(task: Task, rows: Sequence[Row], needed: Sequence[int], shared: int, name: str) -> int:

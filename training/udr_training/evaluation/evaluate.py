@@ -18,6 +18,7 @@ from udr_training.answering import READING, Parsing, judge
 from udr_training.evaluation.answers import (
     NO_RETRIEVER,
     Answer,
+    Answering,
     AnsweringLM,
     AnsweringModel,
     AnswerStore,
@@ -98,7 +99,10 @@ def evaluate(
     results, drawn = list[TaskResult](), dict[str, dict[str, Json]]()
     failures = dict[str, PartialError]()
     for test in tests:
-        compared = [_Answers(model, test, retriever, max(config.shots), store, block) for retriever in retrievers]
+        answering = model.answering(test.pool)
+        compared = [
+            _Answers(model, answering, test, retriever, max(config.shots), store, block) for retriever in retrievers
+        ]
         for shots in config.shots:
             for answers in compared:
                 number = f"{len(results) + len(failures) + 1} of {len(tests) * len(compared) * len(config.shots)}"
@@ -174,6 +178,7 @@ class _Answers:
     """One retriever on one task; it retrieves once, and only if an answer is missing."""
 
     model: AnsweringModel
+    answering: Answering
     test: _Test
     retriever: ComparedRetriever
     max_shots: int
@@ -221,7 +226,7 @@ class _Answers:
             on_done(0)
             shown = [self._demonstrations[query.id] if shots else Shown(()) for query in part]
             try:
-                answered = self.model.answers(pool, part, shown, shots, on_done)
+                answered = self.answering(part, shown, shots, on_done)
             except PartialError as error:
                 failures.append(error)
                 continue

@@ -10,7 +10,7 @@ from udr.types import Json
 from udr_training.answering import is_remote
 from udr_training.config import RunConfig
 from udr_training.evaluation.after_training import SHOTS, tested, untrained
-from udr_training.evaluation.answers import AnsweringLM, predict
+from udr_training.evaluation.answers import AnsweringLM, LocalModel
 from udr_training.evaluation.retrievers import Shown
 from udr_training.feedback import load_local
 
@@ -63,11 +63,11 @@ def forecast(
         pool = folder.pool(config.candidates.pool or None, config.seed)
         draw, few = random.Random(config.seed), queries[:_ROWS]
         shown = [Shown(draw.sample(pool.rows, min(SHOTS, len(pool)))) for _ in few]
-        if not counts:
-            # A warm-up.
-            predict(lm, pool, few[:1], shown[:1], SHOTS)
+        answering = LocalModel(lm).answering(pool)
+        # A warm-up, which also reads the pool: that takes the same time for all rows as for these.
+        answering(few[:1], shown[:1], SHOTS, lambda _: None)
         began = time.monotonic()
-        predict(lm, pool, few, shown, SHOTS)
+        answering(few, shown, SHOTS, lambda _: None)
         counts[name] = len(queries)
         seconds += len(queries) * (time.monotonic() - began) / len(few)
     retrievers = len(untrained(config)) + 1

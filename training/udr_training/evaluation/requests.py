@@ -8,13 +8,14 @@ from functools import cached_property
 from pathlib import Path
 from statistics import fmean
 
-from udr.data import Collection, Kind, Pool, sample
+from udr.data import Collection, Pool, sample
 from udr.models import ChatCounter, TokenCounter, load_tokenizer
 from udr.prompts import Format, Order
 from udr.types import Json, Row
 from udr_training.answering import (
     UNIT,
     AnswerForm,
+    AnswerRooms,
     Api,
     EstimatedTokens,
     PaidAnswers,
@@ -22,7 +23,6 @@ from udr_training.answering import (
     PromptWriter,
     Spend,
     answer_options,
-    longest_answer,
     read_address,
     read_settings,
 )
@@ -141,9 +141,8 @@ class _Prompts:
 
     def tokens(self, query: Row, shown: Sequence[Row]) -> int:
         """Return the tokens of the prompt of a query with these demonstrations."""
-        task = self.pool.task
-        room = self._longest if task.kind is Kind.GENERATION else longest_answer(task, (query,), self.settings)
-        prompt = self.writer.build(task, query, shown, Order.NEAREST_LAST, 0, room).prompt
+        room = self._rooms.room(query)
+        prompt = self.writer.build(self.pool.task, query, shown, Order.NEAREST_LAST, 0, room).prompt
         if isinstance(prompt, str):
             return self.counter.count(prompt)
         if isinstance(self.counter, ChatCounter) and self.counter.has_chat_template:
@@ -157,8 +156,8 @@ class _Prompts:
         return self.counter.count(json.dumps({"answer": answer}, ensure_ascii=False) if as_json else answer)
 
     @cached_property
-    def _longest(self) -> int:
-        return longest_answer(self.pool.task, self.pool.rows, self.settings)
+    def _rooms(self) -> AnswerRooms:
+        return AnswerRooms(self.pool, self.settings)
 
 
 def _spent(output: Path | None) -> Spend:

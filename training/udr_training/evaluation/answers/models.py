@@ -1,15 +1,16 @@
 """What an evaluation asks of the model that answers, and the one in this process."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Protocol
 
 from udr.data import Pool, Task
-from udr.types import Json, Row
+from udr.types import Json
 from udr_training.evaluation.answers.predict import AnsweringLM, predict
-from udr_training.evaluation.answers.predictions import Answer
-from udr_training.evaluation.retrievers import Shown
+from udr_training.evaluation.answers.predictions import Answering
 from udr_training.feedback import FeedbackLM, PairScorer, ScatteredLM
+from udr_training.feedback.local import Writer
 
 
 class AnsweringModel(Protocol):
@@ -42,13 +43,8 @@ class AnsweringModel(Protocol):
     def scorer(self, task: Task) -> FeedbackLM | ScatteredLM | PairScorer:
         """Return the model as the oracle uses it for a task; errors as ``load_lm``."""
 
-    def answers(
-        self, pool: Pool, queries: Sequence[Row], shown: Sequence[Shown], shots: int, on_done: Callable[[int], None]
-    ) -> list[Answer]:
-        """Return the answer to each query, after at most ``shots`` of its demonstrations.
-
-        ``on_done`` is called with the number of answers, now and then.
-        """
+    def answering(self, pool: Pool) -> Answering:
+        """Return what answers the queries of a pool's task, which reads the pool once for all of them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,8 +87,6 @@ class LocalModel:
         """See ``AnsweringModel``."""
         return self.lm
 
-    def answers(
-        self, pool: Pool, queries: Sequence[Row], shown: Sequence[Shown], shots: int, on_done: Callable[[int], None]
-    ) -> list[Answer]:
+    def answering(self, pool: Pool) -> Answering:
         """See ``AnsweringModel``."""
-        return predict(self.lm, pool, queries, shown, shots, on_done)
+        return partial(predict, self.lm, pool, writer=Writer(self.lm, pool))

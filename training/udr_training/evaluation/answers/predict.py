@@ -33,17 +33,19 @@ def predict(
     shown: Sequence[Shown],
     shots: int,
     on_done: Callable[[int], None] = lambda _: None,
+    writer: Writer | None = None,
 ) -> list[Answer]:
     """Return the language model's answer to each query: the likeliest option, or greedy text.
 
     Each is after at most ``shots`` of the query's demonstrations; those that do not fit the model's window are left
-    out, with a warning. For generation, the targets of the pool determine when an answer ends. ``on_done`` is called
-    with the number of answers, now and then.
+    out, with a warning. For generation, the targets of the pool determine when an answer ends: ``writer`` has read
+    them, or else one is made. ``on_done`` is called with the number of answers, now and then.
 
     Raises:
         FeedbackError: a query is too long, even without demonstrations.
     """
-    task, writer = pool.task, Writer(lm, pool) if pool.task.kind is Kind.GENERATION else None
+    task = pool.task
+    writer = (writer or Writer(lm, pool)) if task.kind is Kind.GENERATION else None
     room = writer.room if writer else None
     laid_out = [_lay_out(lm, task, query, item, shots, room) for query, item in zip(queries, shown, strict=True)]
     _say_shorter(lm, task, [min(shots, len(item.rows)) for item in shown], laid_out)

@@ -4,16 +4,16 @@ import hashlib
 import json
 import logging
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from udr.errors import ArtifactError, ConfigError
 from udr.files import canonical_json, write_atomically
-from udr.types import Json
+from udr.types import Json, Row
 from udr_training.answering import Parsing
-from udr_training.evaluation.retrievers import BUILT_IN
+from udr_training.evaluation.retrievers import BUILT_IN, Shown
 from udr_training.run_folder import MARKS, upload_copy, url_of
 
 _LOG = logging.getLogger(__name__)
@@ -54,6 +54,13 @@ class Answer:
         parsing = value.get("parsing")
         shown = tuple(value["demonstrations"])
         return Answer(value["query"], shown, value["text"], value.get("written"), parsing and Parsing(parsing))
+
+
+Answering = Callable[[Sequence[Row], Sequence[Shown], int, Callable[[int], None]], list[Answer]]
+"""Returns the answers to queries of a task, each after at most so many of its demonstrations.
+
+The last argument is called with the number of answers, now and then.
+"""
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,12 +3,14 @@
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 
 from udr.data import Kind, Pool, Task
 from udr.prompts import Format
 from udr.types import Json, Row
 from udr_training.answering import (
     AnswerForm,
+    AnswerRooms,
     Api,
     BuiltPrompt,
     PromptSettings,
@@ -17,10 +19,9 @@ from udr_training.answering import (
     ServerLM,
     ends_of,
     form_fields,
-    longest_answer,
     parse_answer,
 )
-from udr_training.evaluation.answers.predictions import Answer
+from udr_training.evaluation.answers.predictions import Answer, Answering
 from udr_training.evaluation.retrievers import Shown
 from udr_training.feedback import FeedbackLM, PairScorer
 from udr_training.feedback.remote import ChatLogprobs, MetricScorer, RemoteLM
@@ -90,12 +91,21 @@ class ServerModel:
         prompts = replace(self._prompts, form=AnswerForm.TEXT)
         return (MetricScorer if task.kind is Kind.GENERATION else ChatLogprobs)(self._lm, prompts)
 
-    def answers(
-        self, pool: Pool, queries: Sequence[Row], shown: Sequence[Shown], shots: int, on_done: Callable[[int], None]
-    ) -> list[Answer]:
+    def answering(self, pool: Pool) -> Answering:
         """See ``AnsweringModel``."""
+        return partial(self._answers, pool, AnswerRooms(pool, self._prompts))
+
+    def _answers(
+        self,
+        pool: Pool,
+        answer_rooms: AnswerRooms,
+        queries: Sequence[Row],
+        shown: Sequence[Shown],
+        shots: int,
+        on_done: Callable[[int], None],
+    ) -> list[Answer]:
         task, form = pool.task, self._prompts.form
-        rooms = self._rooms(pool, queries)
+        rooms = [answer_rooms.room(query) for query in queries]
         built = [
             self._writer.build(task, query, item.rows[:shots], item.order, item.seed, room)
             for query, item, room in zip(queries, shown, rooms, strict=True)
@@ -121,16 +131,6 @@ class ServerModel:
             Answer(query.id, prompt.shown, answer.text, reply.text, answer.parsing)
             for query, prompt, answer, reply in zip(queries, built, parsed, replies, strict=True)
         ]
-
-    def _rooms(self, pool: Pool, queries: Sequence[Row]) -> list[int]:
-        """Return the tokens that the answer to each query may have.
-
-        A generated answer may be as long as the pool's longest; an option only as long as the row's longest.
-        """
-        task, prompts = pool.task, self._prompts
-        if task.kind is Kind.GENERATION:
-            return [longest_answer(task, pool.rows, prompts)] * len(queries)
-        return [longest_answer(task, (query,), prompts) for query in queries]
 
     def _say_fewer(self, pool: Pool, shown: Sequence[Shown], built: Sequence[BuiltPrompt], shots: int) -> None:
         fewer = sum(len(prompt.shown) < min(shots, len(item.rows)) for item, prompt in zip(shown, built, strict=True))
