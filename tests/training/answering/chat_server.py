@@ -31,6 +31,7 @@ class ChatServer(CompletionsServer):
     Attributes:
         answer_of: the answer to messages.
         top: the likeliest first tokens with their probabilities, by messages; None returns no log-probabilities.
+        finish: why answers end.
         usage: whether it counts tokens.
         storm: seconds between which it takes ``storm_size`` requests; others get 429 with ``Retry-After``.
         refused: how many requests got 429 in storms.
@@ -42,7 +43,7 @@ class ChatServer(CompletionsServer):
         super().__init__()
         self.answer_of = answer_of
         self.top: Callable[[Messages], dict[str, float]] | None = None
-        self.usage, self.models = True, ["talker"]
+        self.usage, self.models, self.finish = True, ["talker"], "stop"
         self.storm, self.storm_size, self.refused = 0.0, 3, 0
         self._window, self._taken, self._storm_lock = 0.0, 0, threading.Lock()
 
@@ -69,14 +70,14 @@ class ChatServer(CompletionsServer):
         if path == "/v1/completions":
             text = self.answer_of([{"role": "user", "content": body["prompt"]}])
             return json.dumps(
-                {"choices": [{"text": text, "finish_reason": "stop"}], **self._usage(body["prompt"], text)}
+                {"choices": [{"text": text, "finish_reason": self.finish}], **self._usage(body["prompt"], text)}
             )
         messages = body["messages"]
         text = self.answer_of(messages)
         choice: dict[str, Any] = {
             "index": 0,
             "message": {"role": "assistant", "content": text},
-            "finish_reason": "stop",
+            "finish_reason": self.finish,
         }
         if body.get("logprobs") and self.top is not None:
             choice["logprobs"] = self._log_probabilities(messages, body["top_logprobs"])

@@ -41,6 +41,10 @@ STRICT, LENIENT, UNPARSABLE = Parsing
         ("place\nsince it asks where", "place", LENIENT),
         ("It asks where something is.\n\nAnswer type: place", "place", LENIENT),
         ("<think>a person, or a number?</think>\nplace", "place", LENIENT),
+        ("a person,\nor a number?\n</think>\n\nplace", "place", LENIENT),
+        ("<think>a person, or\nnumber", "<think>a person, or\nnumber", UNPARSABLE),
+        ("<think>hm</think>\n<think>place", "<think>hm</think>\n<think>place", UNPARSABLE),
+        ("```text\nplace\n```", "place", LENIENT),
         ("not", "not", UNPARSABLE),
         ("place or person", "place or person", UNPARSABLE),
         ("It is not a place", "It is not a place", UNPARSABLE),
@@ -59,6 +63,7 @@ def test_labels_are_read_strictly_and_then_leniently(text: str, target: str, par
         ('{"answer": "place"}', "place", STRICT),
         ('```json\n{"answer": "Number"}\n```', "num", LENIENT),
         ('{"type": "person"}', "person", STRICT),
+        ('Hm, {"a": 1}?\n</think>\n{"answer": "place"}', "place", LENIENT),
         ("place", "place", LENIENT),
         ('{"answer": "nowhere"}', '{"answer": "nowhere"}', UNPARSABLE),
         ('{"answer": ', '{"answer":', UNPARSABLE),
@@ -122,13 +127,15 @@ def test_choices_are_those_of_the_row_and_what_follows_the_target_is_left_out() 
         (replace(ROW, target=""), " \n", STRICT),
         (replace(ROW, target=""), "Answer type:\n", LENIENT),
         (replace(ROW, references=("place", "")), "", STRICT),
+        (replace(ROW, target=""), "<think>none?</think>", LENIENT),
+        (replace(ROW, target=""), "<think>none?", UNPARSABLE),
         (ROW, "", UNPARSABLE),
     ],
 )
 def test_nothing_is_an_answer_where_the_target_is_empty(row: Row, text: str, parsing: Parsing) -> None:
     task = replace(TASK, kind=Kind.GENERATION, labels=(), verbalizer={})
     parsed = parse_answer(task, row, text)
-    assert (parsed.text, parsed.parsing) == ("", parsing)
+    assert (parsed.text, parsed.parsing) == (text if parsing is UNPARSABLE else "", parsing)
 
 
 @pytest.mark.parametrize(
@@ -139,6 +146,10 @@ def test_nothing_is_an_answer_where_the_target_is_empty(row: Row, text: str, par
         ("a b\nc", False, "a b\nc", STRICT),
         ("answer TYPE: a b", True, "a b", LENIENT),
         ("<think>hm</think>a", True, "a", LENIENT),
+        ("hm\n</think>\n\na", True, "a", LENIENT),
+        ("<think>a b", True, "", UNPARSABLE),
+        ("```sql\na b\n```", True, "a b", LENIENT),
+        ("```\nanswer type: a\nb\n```", False, "a\nb", LENIENT),
         ("  \n", True, "", UNPARSABLE),
     ],
 )
@@ -146,3 +157,9 @@ def test_generated_texts_lose_what_the_template_adds(text: str, one_line: bool, 
     task = replace(TASK, kind=Kind.GENERATION, labels=(), verbalizer={})
     parsed = parse_answer(task, ROW, text, one_line=one_line)
     assert (parsed.text, parsed.parsing) == (answer, parsing)
+
+
+def test_a_fence_stays_where_targets_have_one() -> None:
+    task, fenced = replace(TASK, kind=Kind.GENERATION, labels=(), verbalizer={}), "```sql\na\n```"
+    parsed = parse_answer(task, replace(ROW, target=fenced), fenced, one_line=False)
+    assert (parsed.text, parsed.parsing) == (fenced, STRICT)

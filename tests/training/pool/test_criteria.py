@@ -21,9 +21,11 @@ from udr.errors import DataError
 from udr.types import Row
 from udr_training.pool.criteria import (
     KNOWN,
+    CriteriaJudge,
     Criterion,
     MiningSettings,
     Verdict,
+    criteria_score,
     judge,
     lower_bound,
     majority,
@@ -113,6 +115,35 @@ def test_known_criteria_fill_up_what_a_manager_does_not_propose() -> None:
     assert said[0] == "the model proposes 0 of 3 criteria that can be read; known ones fill up"
 
 
+def test_a_managers_thoughts_are_no_part_of_its_replies() -> None:
+    said = list[str]()
+
+    def thinking(texts: Sequence[str]) -> list[str]:
+        return [f"Some [of these].\n</think>\n{propose(texts)[0]}"]
+
+    mined = mine(TASK, pairs(), thinking, asked, MiningSettings(number=5), said.append)
+    assert {"depth", "thorough"} <= {judged.criterion.name for judged in mined.kept}
+    assert {judged.criterion.text for judged in mined.kept} >= {"It goes into depth."}
+    assert said[0].startswith("round 1: 1 kept, 1 to revise")
+
+
+def test_models_that_are_cut_in_their_thoughts_are_said_to_need_more_tokens() -> None:
+    said, asked_for = list[str](), list[str]()
+
+    def cut(texts: Sequence[str]) -> list[str]:
+        asked_for.extend(texts)
+        return ["<think>[A"] * len(texts)
+
+    with pytest.raises(DataError, match=r"0% of 0 pairs; 150 of 150 verdicts cannot be read: .*max_completion_tokens"):
+        mine(TASK, pairs(), cut, cut, MiningSettings(number=5), said.append)
+    # A model without one verdict is not asked for another round.
+    assert len(asked_for) == 1 + 5 * 30 and "the reply is empty: a model that thinks first" in said[0]
+    judged = CriteriaJudge(KNOWN[:2], cut, random_pairs(len(ROWS), 40, 0))
+    vectors = np.zeros((len(ROWS), 4), np.float32)
+    with pytest.raises(DataError, match=r"decide 0 of 40 pairs, .*; 80 of 80 verdicts cannot be read: a model that"):
+        criteria_score(TASK, ROWS, vectors, judged)
+
+
 def test_without_a_criterion_that_agrees_it_says_so() -> None:
     with pytest.raises(
         DataError, match=r"no criterion agrees with the pairs; the best of \d+, '.*', agrees in 50% of 30"
@@ -138,8 +169,10 @@ def test_the_lower_bound_is_wilsons() -> None:
         ("neither", 0),
         ("<think>B?</think>\nA", 1),
         ("Answer: a", 1),
-        ("Both are good", 0),
-        ("", 0),
+        ("B?\n</think>\nA", 1),
+        ("Both are good", Verdict.UNREADABLE),
+        ("<think>A", Verdict.UNREADABLE),
+        ("", Verdict.UNREADABLE),
     ],
 )
 def test_verdicts_are_read(text: str, verdict: int) -> None:

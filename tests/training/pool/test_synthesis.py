@@ -236,4 +236,9 @@ def test_a_completions_server_continues_a_text(udr: Udr, server: ChatServer, tas
 def test_a_search_that_solves_nothing_says_so(udr: Udr, server: ChatServer, tasks: Path, tmp_path: Path) -> None:
     server.answer_of = lambda messages: "I do not know."
     status, _, err = udr("pool", "synthesise", tasks, "--lm", f"{server.url}?api=chat", "--out", tmp_path / "new")
-    assert status == 1 and "none of the 6 questions of task 'sums' was solved" in err
+    assert status == 1 and "none of the 6 questions of task 'sums' was solved" in err and "raise --tries" in err
+    server.finish, server.answer_of = "length", lambda messages: "<think>Let me see."
+    line = ["pool", "synthesise", tasks, "--lm", f"{server.url}?api=chat", "--limit", 1, "--out", tmp_path / "cut"]
+    status, _, err = udr(*line)
+    assert status == 1 and "16 of 16 solutions were cut at --solution-tokens 512; raise it" in err
+    assert "nothing to write; raise --solution-tokens, or" in err

@@ -13,7 +13,8 @@ from .metrics import (
 )
 from .paid import PaidAnswers as PaidAnswers, answer_key as answer_key
 from .parsing import (
-    ParsedAnswer as ParsedAnswer, Parsing as Parsing, READING as READING, parse_answer as parse_answer,
+    MORE_TOKENS as MORE_TOKENS, ParsedAnswer as ParsedAnswer, Parsing as Parsing, READING as READING,
+    parse_answer as parse_answer, without_thoughts as without_thoughts,
 )
 from .prompts import (
     AnswerForm as AnswerForm, BUDGET as BUDGET, BuiltPrompt as BuiltPrompt, EstimatedTokens as EstimatedTokens,

@@ -12,18 +12,23 @@ from udr.data import Task
 from udr.types import Row
 from udr_training.answering.prompts import AnswerForm, answer_options
 
-READING = 2
+READING = 3
 """The version of the rules that read answers. Scores and evaluations by older rules are computed again, from the kept
 answers, so no figure mixes two ways of reading."""
 
-_THOUGHTS = re.compile(r"\A\s*<(think|thinking|reasoning)>.*?</\1>", re.DOTALL)
+MORE_TOKENS = "a model that thinks first needs more tokens, as by --lm-set body.max_completion_tokens=2000"
+"""What to do about answers that are cut, as errors and warnings say it."""
+
+# Some servers leave the opening tag in the prompt; a model that is cut writes no closing one.
+_THOUGHTS = re.compile(r"\A.*</(?:think|thinking|reasoning)>", re.DOTALL)
+_UNENDED = re.compile(r"<(?:think|thinking|reasoning)>.*\Z", re.DOTALL)
 _FENCE = re.compile(r"\A```\w*\n(.*?)\n?```\Z", re.DOTALL)
 # What may stand around an answer: quotes, brackets, emphasis, a full stop.
 _AROUND = " \t\n\r.,;:!?*_`\"'()[]{}<>“”‘’«»-–—"
 # It at the start, but for the sign or the point of a number.
 _BEFORE = re.compile(rf"\A(?:(?!-?\.?\d)[{re.escape(_AROUND)}])+")
-# A sign that is typed as a minus or a dash; in "5–9" it is none.
-_MINUS = re.compile(r"(?<!\w)[−–—](?=\.?\d)")
+MINUS = re.compile(r"(?<!\w)[−–—](?=\.?\d)")
+"""A sign that is typed as a minus or a dash; in "5–9" it is none."""
 
 
 class Parsing(StrEnum):
@@ -60,19 +65,27 @@ def parse_answer(
         one_line: whether answers of this task have one line; what follows is left out.
 
     Returns:
-        The answer; its text is the model's own if it is unparsable, so that it counts as wrong.
+        The answer; its text is the model's own if it is unparsable, so that it counts as wrong, but without thoughts
+        where texts are generated.
     """
     options = answer_options(task, row)
-    said, strict = text.strip(), True
+    said = without_thoughts(text)
+    strict = said == text.strip()
     if form is not AnswerForm.TEXT:
-        answer = _from_json(_without_thoughts(said))
+        answer = _from_json(said)
         if answer is None:
             # A model that answers in words is read as if it had been asked for them.
             strict = False
         else:
             said = answer.strip()
+    if (bare := _without_fence(row, said)) != said:
+        said, strict = bare, False
     parsed = _label(task, options, said) if options else _text(task, row, said, one_line=one_line)
     if parsed is None:
+        # Thoughts would be right in part, or in whole if an answer stands among them.
+        return ParsedAnswer(text.strip() if options else said, Parsing.UNPARSABLE)
+    if not said and _UNENDED.search(_THOUGHTS.sub("", text)):
+        # A model that is cut in its thoughts has not answered, also where nothing is an answer.
         return ParsedAnswer(text.strip(), Parsing.UNPARSABLE)
     if not strict and parsed.parsing is Parsing.STRICT:
         return ParsedAnswer(parsed.text, Parsing.LENIENT)
@@ -86,7 +99,7 @@ def _label(task: Task, options: dict[str, str], said: str) -> ParsedAnswer | Non
     if said in exact:
         return ParsedAnswer(exact[said], Parsing.STRICT)
     known = _known(options)
-    beginning = _without_lead(_without_thoughts(said), lead)
+    beginning = _without_lead(said, lead)
     for candidate in (beginning, beginning.partition("\n")[0], _without_lead(said.rpartition("\n")[2], lead)):
         if (target := known.get(_plain(candidate))) is not None:
             return ParsedAnswer(target, Parsing.LENIENT)
@@ -111,7 +124,7 @@ def _known(options: dict[str, str]) -> dict[str, str]:
 def _text(task: Task, row: Row, said: str, *, one_line: bool) -> ParsedAnswer | None:
     """Return a generated text without what the output template puts around it; None if it is wrongly empty."""
     lead, _, tail = task.output.source.partition("{target}")
-    answer = _without_lead(_without_thoughts(said), lead)
+    answer = _without_lead(said, lead)
     if one_line:
         answer = answer.partition("\n")[0]
     answer = answer.removesuffix(tail.rstrip()).strip()
@@ -121,8 +134,16 @@ def _text(task: Task, row: Row, said: str, *, one_line: bool) -> ParsedAnswer | 
     return ParsedAnswer(answer, Parsing.STRICT if same else Parsing.LENIENT)
 
 
-def _without_thoughts(text: str) -> str:
-    return _THOUGHTS.sub("", text).strip()
+def without_thoughts(text: str) -> str:
+    """Return a model's text without its thoughts: what stands before the last ``</think>``, or after an open one."""
+    return _UNENDED.sub("", _THOUGHTS.sub("", text)).strip()
+
+
+def _without_fence(row: Row, said: str) -> str:
+    """Return a text without a code fence around the whole of it, unless targets have fences."""
+    fenced = _FENCE.match(said)
+    fences = any("```" in text for text in (row.target, *row.references))
+    return fenced.group(1).strip() if fenced and not fences else said
 
 
 def _without_lead(text: str, lead: str) -> str:
@@ -141,7 +162,7 @@ def _plain(text: str) -> str:
 
 def _from_start(text: str) -> str:
     """Return a text in lower case, without what may stand before an answer, and with minus signs as ``-``."""
-    return _BEFORE.sub("", _MINUS.sub("-", text.casefold()))
+    return _BEFORE.sub("", MINUS.sub("-", text.casefold()))
 
 
 def _from_json(text: str) -> str | None:

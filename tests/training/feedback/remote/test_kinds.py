@@ -274,6 +274,24 @@ def test_context_that_a_budget_leaves_out_is_counted(
     assert 0 < fewer and f"{kind}: {fewer} of 24 prompts leave out demonstrations of --context" in caplog.text
 
 
+@pytest.mark.parametrize("kind", ["metric", "rank"])
+def test_answers_that_are_cut_are_counted(
+    udr: Udr, tasks: Path, server: ChatServer, tmp_path: Path, caplog: pytest.LogCaptureFixture, kind: str
+) -> None:
+    def answer(messages: Messages) -> str:
+        said = talk(messages)
+        if "Review:" not in messages[-1]["content"]:
+            return said
+        server.finish = "length"
+        return f"<think>{said}"
+
+    server.answer_of = answer
+    assert (
+        udr(*command(tasks, server, kind, tmp_path / "run", "--tasks", "reviews", "--lm-set", "concurrency=1"))[0] == 0
+    )
+    assert re.search(rf"{kind}: (\d+) of \1 answers .*were cut; a model that thinks first needs more", caplog.text)
+
+
 def test_an_unreadable_answer_gives_the_mean_of_the_query(
     udr: Udr, tasks: Path, server: ChatServer, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -356,6 +374,16 @@ def test_kinds_share_a_file_of_scores_and_keep_their_own(
             "metric",
             lambda server: setattr(server, "answer_of", lambda messages: ""),
             "writes no answer: the answer ends by",
+        ),
+        (
+            "metric",
+            lambda server: setattr(server, "answer_of", lambda messages: "<think>Let me see"),
+            "a model that thinks first needs more tokens",
+        ),
+        (
+            "rank",
+            lambda server: setattr(server, "answer_of", lambda messages: "<think>E1 or E2"),
+            "writes no answer when it is asked for labels; use --kind metric; a model that thinks first",
         ),
         (
             "metric",

@@ -9,6 +9,7 @@ from udr.data import formatting
 from udr.errors import FeedbackError
 from udr.types import Json
 from udr_training.answering import (
+    MORE_TOKENS,
     Api,
     Parsing,
     PromptSettings,
@@ -19,6 +20,7 @@ from udr_training.answering import (
     form_fields,
     longest_answer,
     parse_answer,
+    without_thoughts,
 )
 from udr_training.feedback.packing import Likelihoods
 from udr_training.feedback.pairs import Pair
@@ -41,7 +43,7 @@ class MetricScorer(AnswerScorer):
     """
 
     dtype = "metric"
-    _answers = _unparsable = 0
+    _answers = _unparsable = _cut = 0
 
     def __init__(self, lm: ServerLM, prompts: PromptSettings, samples: int = 1) -> None:
         super().__init__(lm, prompts, [samples, _VALUES])
@@ -54,12 +56,9 @@ class MetricScorer(AnswerScorer):
 
     def _judge(self, replies: Sequence[Reply]) -> None:
         for word, reply in zip(WORDS, replies, strict=True):
-            if not reply.text.strip():
+            if not without_thoughts(reply.text):
                 why = f"the answer ends by {reply.finish!r}" if reply.finish else "the answer is empty"
-                raise FeedbackError(
-                    f"{self._lm.name} writes no answer: {why}; a model that thinks first needs more tokens, as by "
-                    "--lm-set body.max_completion_tokens=2000"
-                )
+                raise FeedbackError(f"{self._lm.name} writes no answer: {why}; {MORE_TOKENS}")
             if parse_answer(REPEAT, word_row(word), reply.text).text.casefold().strip(" .") != word:
                 raise FeedbackError(
                     f"{self._lm.name} does not follow demonstrations: asked to repeat {word!r}, it writes "
@@ -80,17 +79,18 @@ class MetricScorer(AnswerScorer):
         replies = iter(self._lm.ask(questions))
         likelihoods = []
         for pair in pairs:
-            texts = [next(replies).text for _ in range(self._samples)]
-            values = [self._value(pair, text, one_line=stops[id(pair)] == "\n") for text in texts]
+            own = [next(replies) for _ in range(self._samples)]
+            values = [self._value(pair, reply, one_line=stops[id(pair)] == "\n") for reply in own]
             likelihoods.append(as_likelihoods(pair.task, pair.query, float(np.mean(values))))
         return likelihoods
 
-    def _value(self, pair: Pair, text: str, *, one_line: bool) -> float:
+    def _value(self, pair: Pair, reply: Reply, *, one_line: bool) -> float:
         """Return the metric of an answer, 0 to 1."""
         task, query = pair.task, pair.query
-        parsed = parse_answer(task, query, text, self._prompts.form, one_line=one_line)
+        parsed = parse_answer(task, query, reply.text, self._prompts.form, one_line=one_line)
         self._answers += 1
         self._unparsable += parsed.parsing is Parsing.UNPARSABLE
+        self._cut += reply.finish == "length"
         source = formatting.input_words(task, query.input, query.choices)
         return answer_value(task.metric, parsed.text, query.references or (query.target,), source)
 
@@ -101,3 +101,5 @@ class MetricScorer(AnswerScorer):
             _LOG.warning(
                 "%s: %d of %d answers are unparsable, and count as wrong", self.dtype, self._unparsable, self._answers
             )
+        if self._cut:
+            _LOG.warning("%s: %d of %d answers were cut; %s", self.dtype, self._cut, self._answers, MORE_TOKENS)

@@ -10,7 +10,15 @@ from dataclasses import dataclass, replace
 from udr.data import formatting
 from udr.errors import FeedbackError
 from udr.models import Message
-from udr_training.answering import PromptSettings, Question, Reply, ServerLM, estimated_tokens
+from udr_training.answering import (
+    MORE_TOKENS,
+    PromptSettings,
+    Question,
+    Reply,
+    ServerLM,
+    estimated_tokens,
+    without_thoughts,
+)
 from udr_training.feedback.packing import Likelihoods
 from udr_training.feedback.pairs import Pair
 from udr_training.feedback.remote.answer_scorer import AnswerScorer, as_likelihoods
@@ -21,7 +29,6 @@ _LOG = logging.getLogger(__name__)
 _QUERIES = 16
 # Tokens of an answer: each label, and some words around them.
 _LABEL_TOKENS, _WORD_TOKENS = 8, 24
-_THOUGHTS = re.compile(r"<(think|thinking|reasoning)>.*?(?:</\1>|\Z)", re.DOTALL)
 # Unlike a plain number, it is neither one of a list in the answer nor one that the prompt has and the answer repeats.
 _LABEL = re.compile(r"(?<![^\W_])E(\d{1,4})(?!\d)", re.IGNORECASE)
 
@@ -77,7 +84,7 @@ def listings(names: Sequence[str], listed: int, picked: int, shuffles: int, seed
 
 def read_numbers(text: str, count: int, picked: int) -> list[int]:
     """Return the first different numbers from 1 to ``count`` whose labels an answer names, at most ``picked``."""
-    numbers = [int(number) for number in _LABEL.findall(_THOUGHTS.sub("", text))]
+    numbers = [int(number) for number in _LABEL.findall(without_thoughts(text))]
     return list(dict.fromkeys(number for number in numbers if 1 <= number <= count))[:picked]
 
 
@@ -96,7 +103,7 @@ class RankScorer(AnswerScorer):
     """
 
     dtype = "rank"
-    _answers = _unparsable = _unknown = 0
+    _answers = _unparsable = _cut = _unknown = 0
 
     def __init__(
         self, lm: ServerLM, prompts: PromptSettings, listed: int = 10, picked: int = 3, shuffles: int = 3
@@ -122,12 +129,16 @@ class RankScorer(AnswerScorer):
     def _judge(self, replies: Sequence[Reply]) -> None:
         count = len(_HELPFUL) + len(_OTHERS)
         named = [read_numbers(reply.text, count, len(_HELPFUL)) for reply in replies]
-        if empty := next((reply.text for reply, numbers in zip(replies, named, strict=True) if not numbers), None):
+        if empty := next(
+            (without_thoughts(reply.text) for reply, numbers in zip(replies, named, strict=True) if not numbers), None
+        ):
             raise FeedbackError(
                 f"{self._lm.name} names no labels of examples, it writes {empty[:60]!r}; use --kind metric"
             )
         if not all(named):
-            raise FeedbackError(f"{self._lm.name} writes no answer when it is asked for labels; use --kind metric")
+            raise FeedbackError(
+                f"{self._lm.name} writes no answer when it is asked for labels; use --kind metric; {MORE_TOKENS}"
+            )
         helpful = [[place + 1 for place in places] for places in _PLACES]
         if sum(sorted(numbers) == right for numbers, right in zip(named, helpful, strict=True)) < _RIGHT:
             raise FeedbackError(
@@ -155,6 +166,7 @@ class RankScorer(AnswerScorer):
             if not numbers:
                 # The answer says nothing of its candidates.
                 self._unparsable += 1
+                self._cut += reply.finish == "length"
                 continue
             for place, candidate in enumerate(listing.candidates, start=1):
                 value = 1 - numbers.index(place) / listing.picked if place in numbers else 0.0
@@ -196,8 +208,9 @@ class RankScorer(AnswerScorer):
     def report(self) -> None:
         """See ``PairScorer``."""
         if self._unparsable:
-            message = "%s: %d of %d answers name no example, and are left out"
-            _LOG.warning(message, self.dtype, self._unparsable, self._answers)
+            message = "%s: %d of %d answers name no example, and are left out%s"
+            why = f"; {self._cut} of them were cut; {MORE_TOKENS}" if self._cut else ""
+            _LOG.warning(message, self.dtype, self._unparsable, self._answers, why)
         if self._unknown:
             _LOG.warning(
                 "%s: %d candidates have no other answer, and get the mean of their query", self.dtype, self._unknown

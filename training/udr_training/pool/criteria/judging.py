@@ -7,6 +7,7 @@ from enum import IntEnum
 
 from udr.data import Task, formatting
 from udr.types import Row
+from udr_training.answering import MORE_TOKENS, without_thoughts
 from udr_training.pool.criteria.known import Criterion
 
 Ask = Callable[[Sequence[str]], list[str]]
@@ -14,7 +15,6 @@ Ask = Callable[[Sequence[str]], list[str]]
 
 _LONGEST = 4_000
 _CUT = " [cut]"
-_THOUGHTS = re.compile(r"\A\s*<(think|thinking|reasoning)>.*?</\1>", re.DOTALL)
 _ANSWER = re.compile(r"\A\W*(?:(?:the\s+)?answer(?:\s+is)?\W+)?(?:row\s+)?(a|b|neither)\b", re.IGNORECASE)
 
 
@@ -24,12 +24,18 @@ class Verdict(IntEnum):
     FIRST = 1
     NEITHER = 0
     SECOND = -1
+    UNREADABLE = 2
+    """An answer that does not say; it counts as one for neither."""
 
 
 def shown(task: Task, row: Row) -> str:
     """Return a row as models read it; what is far too long is cut, and says so."""
     text = formatting.demonstration_text(task, row)
     return text if len(text) <= _LONGEST else text[:_LONGEST] + _CUT
+
+
+_OTHER = {Verdict.FIRST: Verdict.SECOND, Verdict.SECOND: Verdict.FIRST}
+_READ = {"a": Verdict.FIRST, "b": Verdict.SECOND, "neither": Verdict.NEITHER}
 
 
 def judge(task: Task, criterion: Criterion, pairs: Sequence[tuple[Row, Row]], ask: Ask) -> list[Verdict]:
@@ -42,13 +48,19 @@ def judge(task: Task, criterion: Criterion, pairs: Sequence[tuple[Row, Row]], as
         _question(task, criterion, *(pair[::-1] if swap else pair)) for pair, swap in zip(pairs, swapped, strict=True)
     ]
     verdicts = map(read_verdict, ask(texts))
-    return [Verdict(-verdict if swap else verdict) for verdict, swap in zip(verdicts, swapped, strict=True)]
+    return [_OTHER.get(verdict, verdict) if swap else verdict for verdict, swap in zip(verdicts, swapped, strict=True)]
 
 
 def read_verdict(text: str) -> Verdict:
-    """Return what a worker's answer says; one that says nothing is for neither."""
-    found = _ANSWER.match(_THOUGHTS.sub("", text))
-    return {"a": Verdict.FIRST, "b": Verdict.SECOND}.get(found[1].lower() if found else "", Verdict.NEITHER)
+    """Return what a worker's answer says."""
+    found = _ANSWER.match(without_thoughts(text))
+    return _READ[found[1].lower()] if found else Verdict.UNREADABLE
+
+
+def say_unreadable(verdicts: Sequence[Verdict]) -> str:
+    """Return how many verdicts cannot be read, and what to do; empty if all can."""
+    count = sum(verdict is Verdict.UNREADABLE for verdict in verdicts)
+    return f"; {count} of {len(verdicts)} verdicts cannot be read: {MORE_TOKENS}" if count else ""
 
 
 def majority(votes: Sequence[Verdict]) -> Verdict:

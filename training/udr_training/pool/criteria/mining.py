@@ -13,7 +13,8 @@ from dataclasses import dataclass, field
 from udr.data import Task, formatting
 from udr.errors import ConfigError, DataError
 from udr.types import Row
-from udr_training.pool.criteria.judging import Ask, Verdict, judge, majority, shown
+from udr_training.answering import MORE_TOKENS, without_thoughts
+from udr_training.pool.criteria.judging import Ask, Verdict, judge, majority, say_unreadable, shown
 from udr_training.pool.criteria.known import KNOWN, Criterion
 
 _LISTED = re.compile(r"\[.*\]", re.DOTALL)
@@ -32,7 +33,7 @@ class Judged:
     @property
     def decided(self) -> int:
         """The pairs for which the criterion prefers a row."""
-        return sum(verdict is not Verdict.NEITHER for verdict in self.verdicts)
+        return sum(verdict in (Verdict.FIRST, Verdict.SECOND) for verdict in self.verdicts)
 
     @property
     def agreement(self) -> float:
@@ -119,11 +120,12 @@ def mine(
     """
     kept, dropped = list[Judged](), list[Judged]()
     waiting = _proposed(task, pairs, manager, settings.number, [], on_round)
-    revised = dict[str, Judged]()
+    revised, verdicts = dict[str, Judged](), list[Verdict]()
     for number in range(1, settings.rounds + 1):
         nearly = list[Judged]()
         for criterion in waiting:
             judged = Judged(criterion, tuple(judge(task, criterion, pairs, worker)))
+            verdicts += judged.verdicts
             if (before := revised.pop(criterion.name, None)) is not None and before.agreement > judged.agreement:
                 # The revision is worse, and so is a further one likely.
                 dropped.append(judged)
@@ -135,9 +137,11 @@ def mine(
                 nearly.append(judged)
                 continue
             dropped.append(judged)
-        on_round(f"round {number}: {len(kept)} kept, {len(nearly)} to revise, {len(dropped)} dropped")
+        said = say_unreadable(verdicts)
+        on_round(f"round {number}: {len(kept)} kept, {len(nearly)} to revise, {len(dropped)} dropped{said}")
         wanted = settings.number - len(kept) - len(nearly)
-        if number == settings.rounds or (not nearly and wanted < 1):
+        hopeless = all(verdict is Verdict.UNREADABLE for verdict in verdicts)
+        if number == settings.rounds or hopeless or (not nearly and wanted < 1):
             dropped += nearly
             break
         revised = {judged.criterion.name: judged for judged in nearly}
@@ -149,7 +153,7 @@ def mine(
         best = max(dropped, key=lambda judged: judged.agreement)
         raise DataError(
             f"no criterion agrees with the pairs; the best of {len(dropped)}, {best.criterion.name!r}, agrees in "
-            f"{best.agreement:.0%} of {best.decided} pairs; give more pairs, or a more capable model"
+            f"{best.agreement:.0%} of {best.decided} pairs{said}; give more pairs, or a more capable model"
         )
     kept.sort(key=lambda judged: -judged.confidence)
     votes = tuple(map(majority, zip(*(judged.verdicts for judged in kept), strict=True)))
@@ -178,10 +182,11 @@ def _proposed(
         'objects and nothing else: [{"name": "...", "text": "..."}]',
     ]
     (reply,) = manager([formatting.SEPARATOR.join(parts)])
-    found = _read_criteria(reply)
+    found = _read_criteria(without_thoughts(reply))
     new = {one.name: one for one in found if one.name.casefold() not in names}
     if len(new) < number:
-        on_round(f"the model proposes {len(new)} of {number} criteria that can be read; known ones fill up")
+        why = "" if without_thoughts(reply) else f" (the reply is empty: {MORE_TOKENS})"
+        on_round(f"the model proposes {len(new)} of {number} criteria that can be read; known ones fill up{why}")
         new |= {one.name: one for one in KNOWN if one.name not in names | {name.casefold() for name in new}}
     return list(new.values())[:number]
 
@@ -198,7 +203,7 @@ def _revised(task: Task, pairs: Sequence[tuple[Row, Row]], manager: Ask, judged:
         "Revise the text of the criterion so that it agrees. Answer with the new text and nothing else.",
     ]
     (reply,) = manager([formatting.SEPARATOR.join(parts)])
-    text = " ".join(reply.split())
+    text = " ".join(without_thoughts(reply).split())
     return Criterion(judged.criterion.name, text or judged.criterion.text)
 
 

@@ -1,5 +1,6 @@
 """Scores of all rows by criteria: a scorer on the encoder's vectors, trained on pairs that workers labelled."""
 
+import logging
 import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -11,9 +12,11 @@ from udr.data import Task
 from udr.errors import DataError
 from udr.search import Vectors, fit_weights, folds_of, head_features
 from udr.types import Json, Row
-from udr_training.pool.criteria.judging import Ask, Verdict, judge, majority
+from udr_training.pool.criteria.judging import Ask, Verdict, judge, majority, say_unreadable
 from udr_training.pool.criteria.known import Criterion
 from udr_training.pool.scores import Score
+
+_LOG = logging.getLogger(__name__)
 
 FOLDS = 5
 _FEWEST = 20
@@ -63,13 +66,17 @@ def criteria_score(
     """
     pairs, criteria = judged.pairs, judged.criteria
     shown = [(rows[first], rows[second]) for first, second in pairs]
-    votes = list(map(majority, zip(*(judge(task, one, shown, judged.worker) for one in criteria), strict=True)))
+    verdicts = [judge(task, one, shown, judged.worker) for one in criteria]
+    votes = list(map(majority, zip(*verdicts, strict=True)))
+    said = say_unreadable([verdict for one in verdicts for verdict in one])
     decided = [(*pair, vote) for pair, vote in zip(pairs, votes, strict=True) if vote is not Verdict.NEITHER]
     if len(decided) < _FEWEST:
         raise DataError(
-            f"the criteria decide {len(decided)} of {len(pairs)} pairs, and a scorer needs {_FEWEST}; raise "
-            "--label-pairs, or look at the criteria"
+            f"the criteria decide {len(decided)} of {len(pairs)} pairs, and a scorer needs {_FEWEST}{said}; "
+            "raise --label-pairs, or look at the criteria"
         )
+    if said:
+        _LOG.warning("criteria: %s", said.removeprefix("; "))
     better = [(first, second) if vote is Verdict.FIRST else (second, first) for first, second, vote in decided]
     values, told = rank(vectors, better)
     return Score(

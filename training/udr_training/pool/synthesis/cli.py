@@ -1,7 +1,7 @@
 """The command ``udr pool synthesise``.
 
 ``--json`` prints ``folder``, ``method``, ``questions``, ``solved``, ``paths``, ``correct_paths``, ``generated_tokens``,
-``spent`` and the limits; ``synthesis.json`` has the same.
+``cut`` (solutions), ``spent`` and the limits; ``synthesis.json`` has the same.
 """
 
 import time
@@ -93,10 +93,16 @@ def synthesise(
         "lm": model.name,
         "method": method,
         **counts,
+        "cut": solver.cut,
         "worked_before": len(worked),
         "spent": spent,
         "limits": {"paths": paths, "tries": tries, "batch": batch, "solution_tokens": solution_tokens},
     }
+    if solver.cut:
+        message = (
+            f"{solver.cut} of {counts['paths']} solutions were cut at --solution-tokens {solution_tokens}; raise it"
+        )
+        STATUS.notice(f"{message}: a model that thinks first needs 2000 or more")
     written = write_solved(folder, worked, questions, trees, report, out)
     if as_json:
         print_json({"folder": str(written), **report})

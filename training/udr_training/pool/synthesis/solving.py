@@ -68,6 +68,9 @@ class Solver:
         lm: the model.
         max_tokens: the longest solution.
         on_done: called with the number of solutions drawn so far, now and then.
+
+    Attributes:
+        cut: the solutions that were longer.
     """
 
     def __init__(
@@ -81,7 +84,7 @@ class Solver:
     ) -> None:
         self._task, self._rows, self._examples = task, rows, examples
         self._lm, self._max_tokens, self._on_done = lm, max_tokens, on_done
-        self._before = 0
+        self._before = self.cut = 0
 
     def draw(self, draws: Sequence[Draw]) -> list[Drawn]:
         """Return what is drawn; errors as ``ServerLM.ask``."""
@@ -92,6 +95,7 @@ class Solver:
 
     def _drawn(self, draw: Draw, reply: Reply) -> Drawn:
         steps, right = read_solution(self._task, self._rows[draw.question], draw.prefix, reply.text)
+        self.cut += reply.finish == "length"
         tokens = reply.completion_tokens
         return Drawn(steps, right, estimated_tokens(reply.text) if tokens is None else tokens)
 

@@ -55,7 +55,7 @@ def write_solved(
     if not rows:
         raise DataError(
             f"none of the {len(questions)} questions of task {folder.task.name!r} was solved, so there is nothing to "
-            "write; raise --tries, or ask a more capable model"
+            f"write; raise {'--solution-tokens' if report.get('cut') else '--tries'}, or ask a more capable model"
         )
     source = folder.file("train")
     with new_collection(folder, out) as target:
