@@ -27,6 +27,32 @@ def test_final_answer_follows_the_hashes(prediction: str, right: float) -> None:
     assert final_answer(prediction, ["We add.\n#### 4"]) == right
 
 
+@pytest.mark.parametrize(
+    ("prediction", "reference", "right"),
+    [
+        ("3,4", "34", 0),
+        ("1,234.50", "1234.5", 1),
+        ("12,34", "1234", 0),
+        ("12345678901234567890", "12345678901234567891", 0),
+        ("**18**.", "18", 1),
+        ("$ 18", "18", 1),
+        ("18 €", "18", 1),
+        ("\N{MINUS SIGN}5", "-5", 1),
+        ("-$5", "-5", 1),
+        ("$-5", "-5", 1),
+        ("\N{EN DASH}$1,000", "-1000.0", 1),
+        ("-0", "0", 1),
+        ("+.5", "0.5", 1),
+        ("- 5", "-5", 0),
+        ("50%", "50", 0),
+        ("Paris, Texas", "Paris Texas", 0),
+        ("*Paris.*", "Paris", 1),
+    ],
+)
+def test_final_numbers_are_read_as_people_write_them(prediction: str, reference: str, right: float) -> None:
+    assert final_answer(f"So.\n#### {prediction}", [f"#### {reference}"]) == right
+
+
 def test_rouge_l_uses_the_best_reference() -> None:
     # The longest common subsequence is "the cat": recall 2/3, precision 2/2.
     assert rouge_l("the cat", ["the black cat", "a dog"]) == pytest.approx(0.8)

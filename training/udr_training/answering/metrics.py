@@ -11,6 +11,7 @@ import re
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from decimal import Decimal
 from functools import cache
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, cast
@@ -21,6 +22,7 @@ from numpy.typing import NDArray
 from udr.data import Metric
 from udr.errors import MissingExtraError
 from udr.search import RULE, RULES, folded, spaced
+from udr_training.answering.parsing import MINUS
 
 if TYPE_CHECKING:
     from sacrebleu.metrics.bleu import BLEUScore
@@ -80,13 +82,20 @@ def exact_match(prediction: str, references: Sequence[str], _: str = "") -> floa
 
 
 def final_answer(prediction: str, references: Sequence[str], _: str = "") -> float:
-    """Return 1 if the number or text after the last ``####`` is that of a reference."""
+    """Return 1 if the number or text after the last ``####`` is that of a reference; numbers are exact."""
     return float(_final(prediction) in {_final(reference) for reference in references})
 
 
-def _final(text: str) -> str:
-    answer = text.rpartition("####")[2].strip().rstrip(".").replace(",", "").removeprefix("$")
-    return str(float(answer)) if re.fullmatch(r"-?\d+(\.\d+)?", answer) else answer
+# What may stand around a number: emphasis, a full stop, a currency before or after it.
+_EMPHASIS = " \t\r\n*_`"
+_CURRENCY = re.compile(r"\A([-+−–—]?)[$€£¥]\s*|\s*[$€£¥]\Z")
+_NUMBER = re.compile(r"[-+]?(?:\d{1,3}(?:,\d{3})+|\d+|(?=\.))(?:\.\d+)?")
+
+
+def _final(text: str) -> Decimal | str:
+    answer = text.rpartition("####")[2].lstrip(_EMPHASIS).rstrip(f"{_EMPHASIS}.")
+    number = MINUS.sub("-", _CURRENCY.sub(r"\1", answer))
+    return Decimal(number.replace(",", "")) if _NUMBER.fullmatch(number) else answer
 
 
 def rouge_l(prediction: str, references: Sequence[str], _: str = "") -> float:

@@ -28,7 +28,7 @@ from udr_training.feedback.remote.answer_scorer import AnswerScorer, as_likeliho
 from udr_training.feedback.remote.probes import REPEAT, WORDS, repeat_question, word_row
 
 # The version of the values of answers: scores of other ones are not reused, though the answers are.
-_VALUES = 2
+_VALUES = 3
 
 _LOG = logging.getLogger(__name__)
 
