@@ -10,7 +10,7 @@ from itertools import islice
 from udr.data import Pool, Task, TaskFolder, formatting, sample
 from udr.errors import ConfigError
 from udr.types import Row
-from udr_training.answering import READING
+from udr_training.answering import READING, ends_of
 from udr_training.candidates import AskedQuery, CandidatePool, Candidates, Neighbours, distinct, propose
 from udr_training.config import ANSWERED, ScoringConfig
 from udr_training.feedback.packing import Prompt
@@ -30,6 +30,7 @@ class Pair:
         demonstration: the demonstration to score.
         context: demonstrations shown before it, the same for all candidates of a query.
         basis: a hash of what the score of a server's answers depends on beside the prompt; see ``candidate_pairs``.
+        ends: what ends an answer; see ``ends_of``.
     """
 
     task: Task
@@ -37,6 +38,7 @@ class Pair:
     demonstration: Row
     context: tuple[Row, ...] = ()
     basis: str = ""
+    ends: str = "\n"
 
     def text(self, renderer: PromptRenderer | None = None) -> PromptText:
         """Return the texts that the language model reads; a shared renderer renders no row of a task twice."""
@@ -71,16 +73,16 @@ def candidate_pairs(
             with one another.
     """
     task, rows = candidate_pool.pool.task, {row.id: row for row in candidate_pool.pool.rows}
-    contexts = [candidate_pool.context(query, context) for query in queries]
+    contexts, ends = [candidate_pool.context(query, context) for query in queries], ends_of(candidate_pool.pool)
     return [
-        Pair(task, query, rows[id], shown, basis)
+        Pair(task, query, rows[id], shown, basis, ends)
         for query, shown in zip(queries, contexts, strict=True)
-        for basis in [basis_of(task, query, [rows[id] for id in candidates[query.id]], kind)]
+        for basis in [basis_of(task, query, [rows[id] for id in candidates[query.id]], kind, ends)]
         for id in candidates[query.id]
     ]
 
 
-def basis_of(task: Task, query: Row, candidates: Sequence[Row], kind: str) -> str:
+def basis_of(task: Task, query: Row, candidates: Sequence[Row], kind: str, ends: str = "") -> str:
     """Return the basis of the pairs of a query; empty for likelihoods, which depend on the prompt alone."""
     if kind not in ANSWERED:
         return ""
@@ -88,7 +90,9 @@ def basis_of(task: Task, query: Row, candidates: Sequence[Row], kind: str) -> st
     right = [] if kind == "chat-logprobs" else [query.target, *query.references]
     # In any order.
     listed = sorted(formatting.demonstration_text(task, row) for row in candidates) if kind == "rank" else []
-    return hashlib.sha256(json.dumps([READING, right, listed]).encode()).hexdigest()
+    # Where answers are read up to an end, the pool tells which, and it may change.
+    read = [ends] if kind == "metric" else []
+    return hashlib.sha256(json.dumps([READING, right, listed, *read]).encode()).hexdigest()
 
 
 @dataclass(frozen=True, slots=True)

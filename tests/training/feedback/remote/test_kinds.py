@@ -239,6 +239,25 @@ def test_queries_with_equal_inputs_and_other_targets_have_their_own_scores(
         assert [sum(values.values()) for values in (own, other)] == pytest.approx([2, 2], abs=1e-4)
 
 
+@pytest.mark.parametrize("lines", [1, 2])
+def test_answers_to_a_query_are_read_alike_whatever_the_candidate(
+    tasks: Path, server: ChatServer, tmp_path: Path, lines: int
+) -> None:
+    copied = Path(shutil.copytree(tasks, tmp_path / "tasks"))
+    (path,) = copied.rglob("reverse/train.jsonl")
+    first, second, *rest = map(json.loads, path.read_text("utf-8").splitlines())
+    second["target"] = "\n".join([second["target"]] * lines)
+    path.write_text("".join(json.dumps(row) + "\n" for row in (first, second, *rest)))
+    server.answer_of = lambda messages: word_of(messages) or f"{first['target']}\n\nI hope this helps."
+    address = f"{server.url}?model=m&api=chat"
+    config = ScoringConfig(feedback=FeedbackConfig(lm=address, kind="metric"))
+    task = TrainingTask.sample(open_collection(copied).tasks["reverse"], config)
+    scorer = MetricScorer(ServerLM(address), PromptSettings())
+    with FeedbackStore(tmp_path / "scores", scorer.fingerprint, scorer.dtype, "w") as store:
+        scores = score_pairs(scorer, store, task.pairs({first["id"]: (second["id"], rest[0]["id"])}))
+    assert list(scores.values()) == [2 - lines] * 2
+
+
 @pytest.mark.parametrize("kind", ["chat-logprobs", "metric", "rank"])
 def test_a_refused_prompt_is_named_by_its_rows(
     udr: Udr, tasks: Path, server: ChatServer, tmp_path: Path, kind: str

@@ -67,12 +67,10 @@ class MetricScorer(AnswerScorer):
 
     def _score(self, pairs: Sequence[Pair]) -> list[Likelihoods]:
         """Return the mean metric of each pair's answers, as likelihoods of its options."""
-        stops: dict[int, str] = {}
         questions = []
         for pair in pairs:
             rows = (pair.query, pair.demonstration, *pair.context)
-            stops[id(pair)] = formatting.SEPARATOR if any("\n" in row.target for row in rows) else "\n"
-            stop: dict[str, Json] = {"stop": [stops[id(pair)]]} if self._stops else {}
+            stop: dict[str, Json] = {"stop": [pair.ends]} if self._stops else {}
             fields = {**form_fields(pair.task, pair.query, self._prompts.form), **stop}
             room = longest_answer(pair.task, rows, self._prompts)
             questions += [self._question(pair, room, fields, sample) for sample in range(self._samples)]
@@ -80,14 +78,14 @@ class MetricScorer(AnswerScorer):
         likelihoods = []
         for pair in pairs:
             own = [next(replies) for _ in range(self._samples)]
-            values = [self._value(pair, reply, one_line=stops[id(pair)] == "\n") for reply in own]
+            values = [self._value(pair, reply) for reply in own]
             likelihoods.append(as_likelihoods(pair.task, pair.query, float(np.mean(values))))
         return likelihoods
 
-    def _value(self, pair: Pair, reply: Reply, *, one_line: bool) -> float:
+    def _value(self, pair: Pair, reply: Reply) -> float:
         """Return the metric of an answer, 0 to 1."""
         task, query = pair.task, pair.query
-        parsed = parse_answer(task, query, reply.text, self._prompts.form, one_line=one_line)
+        parsed = parse_answer(task, query, reply.text, self._prompts.form, one_line=pair.ends == "\n")
         self._answers += 1
         self._unparsable += parsed.parsing is Parsing.UNPARSABLE
         self._cut += reply.finish == "length"
