@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from enum import StrEnum
 
-from udr.data import Kind, Task, formatting
+from udr.data import Kind, Task, Template, formatting
 from udr.errors import ConfigError, TooLongError
 from udr.models import Message, TokenCounter, load_tokenizer
 from udr.prompts import Format, Layout, Order, PromptBuilder
@@ -132,7 +132,6 @@ class PromptWriter:
             TooLongError: the query does not fit.
         """
         settings, chat = self._settings, self._format is Format.MESSAGES
-        as_json = settings.form is not AnswerForm.TEXT
         builder = PromptBuilder(
             self._counter,
             settings.budget,
@@ -140,12 +139,14 @@ class PromptWriter:
             order=order,
             seed=seed if order is Order.SHUFFLE else 0,
             layout=settings.layout if chat else Layout.TURNS,
-            # The JSON around a demonstration's answer.
-            message_tokens=settings.message_tokens * (1 + as_json) if chat else 0,
+            message_tokens=settings.message_tokens if chat else 0,
             list_options=settings.list_options,
         )
-        if as_json:
-            task = replace(task, instruction=f'{task.instruction}\nAnswer as JSON: {{"answer": "..."}}')
+        if settings.form is not AnswerForm.TEXT:
+            rows = [_in_json(task, row) for row in rows]
+            lead = task.output.source.partition("{target}")[0]
+            instruction = f'{task.instruction}\nAnswer as JSON: {{"answer": "..."}}'
+            task = replace(task, instruction=instruction, output=Template(f"{lead}{{target}}"))
         try:
             built = builder.build(
                 task,
@@ -157,10 +158,7 @@ class PromptWriter:
         except TooLongError as error:
             raise TooLongError(f"task {task.name!r}, row {query.id!r}: {error} ({BUDGET})") from error
         shown = tuple(demonstration.id for demonstration in built.demonstrations)
-        if not chat:
-            return BuiltPrompt(str(built.text), shown)
-        messages = built.messages or ()
-        return BuiltPrompt(tuple(map(_in_json, messages)) if as_json else messages, shown)
+        return BuiltPrompt(built.messages or () if chat else str(built.text), shown)
 
 
 def _retrieved(task: Task, row: Row, nearness: int) -> RetrievedDemonstration:
@@ -176,11 +174,10 @@ def _retrieved(task: Task, row: Row, nearness: int) -> RetrievedDemonstration:
     )
 
 
-def _in_json(message: Message) -> Message:
-    """Return a message with a demonstration's answer as JSON."""
-    if message["role"] != "assistant":
-        return message
-    return Message(role="assistant", content=json.dumps({"answer": message["content"]}, ensure_ascii=False))
+def _in_json(task: Task, row: Row) -> Row:
+    """Return a row whose target is its answer as JSON."""
+    answer = task.verbalizer.get(row.target, row.target)
+    return replace(row, target=json.dumps({"answer": answer}, ensure_ascii=False))
 
 
 def answer_options(task: Task, row: Row) -> dict[str, str]:
