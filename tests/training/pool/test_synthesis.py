@@ -136,6 +136,8 @@ def test_limits_that_make_no_sense_are_refused() -> None:
         (("Add.",), "Add.\nSo 5.\n#### 5", ("So 5.", "#### 5"), True),
         (("Add.",), "So 5.\n#### 5", ("So 5.", "#### 5"), True),
         ((), "<think>#### 9</think>\nAnswer: Add.\n#### 5", ("Add.", "#### 5"), True),
+        ((), "#### 5", ("#### 5",), False),
+        (("Add.",), "#### 5", ("#### 5",), True),
         ((), "It is 5", ("It is 5", ""), False),
         ((), "Add.\n####", ("Add.", ""), False),
         ((), "", ("",), False),
@@ -231,6 +233,16 @@ def test_a_completions_server_continues_a_text(udr: Udr, server: ChatServer, tas
     prompts = {body["prompt"] for body in server.bodies}
     assert any(prompt.endswith("\n\nQuestion: 1 + 1\nAnswer:") for prompt in prompts)
     assert all(body["stop"] == ["\n\n"] for body in server.bodies)
+
+
+def test_an_answer_alone_is_no_solution(udr: Udr, server: ChatServer, tasks: Path, tmp_path: Path) -> None:
+    server.answer_of = lambda messages: "#### 2" if len(server.bodies) % 4 else "Add.\n#### 2"
+    line = ["pool", "synthesise", tasks, "--lm", f"{server.url}?api=chat", "--lm-set", "concurrency=1", "--tries", "4"]
+    status, out, err = udr(*line, "--json", "--out", tmp_path / "new")
+    assert status == 0 and "18 of 24 solutions are an answer without a step, and count as wrong" in err
+    assert (json.loads(out)["bare"], json.loads(out)["correct_paths"]) == (18, 1)
+    (one,) = open_collection(tmp_path / "new").tasks["sums"].rows("train")
+    assert (one.id, one.target) == ("1+1", "Add.\n#### 2")
 
 
 def test_a_search_that_solves_nothing_says_so(udr: Udr, server: ChatServer, tasks: Path, tmp_path: Path) -> None:

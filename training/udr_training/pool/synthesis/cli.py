@@ -1,7 +1,8 @@
 """The command ``udr pool synthesise``.
 
 ``--json`` prints ``folder``, ``method``, ``questions``, ``solved``, ``paths``, ``correct_paths``, ``generated_tokens``,
-``cut`` (solutions), ``spent`` and the limits; ``synthesis.json`` has the same.
+``cut`` and ``bare`` (solutions: too long, or an answer without a step), ``spent`` and the limits. ``synthesis.json``
+has the same.
 """
 
 import time
@@ -94,10 +95,13 @@ def synthesise(
         "method": method,
         **counts,
         "cut": solver.cut,
+        "bare": solver.bare,
         "worked_before": len(worked),
         "spent": spent,
         "limits": {"paths": paths, "tries": tries, "batch": batch, "solution_tokens": solution_tokens},
     }
+    if solver.bare:
+        STATUS.notice(f"{solver.bare} of {counts['paths']} solutions are an answer without a step, and count as wrong")
     if solver.cut:
         message = (
             f"{solver.cut} of {counts['paths']} solutions were cut at --solution-tokens {solution_tokens}; raise it"

@@ -44,8 +44,8 @@ def is_worked(task: Task, row: Row) -> bool:
 def read_solution(task: Task, row: Row, prefix: Sequence[str], text: str) -> tuple[tuple[str, ...], bool]:
     """Return the steps of a solution after those of a prefix, and whether its final answer is right.
 
-    The last step is the final answer's line; it is empty, and the solution wrong, where there is no final answer. A
-    prefix that the model repeats is left out.
+    The last step is the final answer's line; it is empty, and the solution wrong, where there is no final answer. An
+    answer without a step before it is no solution, and wrong as well. A prefix that the model repeats is left out.
     """
     body, found, answer = parse_answer(task, row, text, one_line=False).text.rpartition(ANSWER)
     lines = list(filter(None, map(str.strip, (body if found else answer).splitlines())))
@@ -55,7 +55,8 @@ def read_solution(task: Task, row: Row, prefix: Sequence[str], text: str) -> tup
     if not answer:
         return (*lines, ""), False
     last = f"{ANSWER} {answer}"
-    return (*lines, last), final_answer(last, row.references or (row.target,)) == 1
+    is_worked_out = bool(prefix or lines)
+    return (*lines, last), is_worked_out and final_answer(last, row.references or (row.target,)) == 1
 
 
 class Solver:
@@ -71,6 +72,7 @@ class Solver:
 
     Attributes:
         cut: the solutions that were longer.
+        bare: those that are an answer without a step.
     """
 
     def __init__(
@@ -84,7 +86,7 @@ class Solver:
     ) -> None:
         self._task, self._rows, self._examples = task, rows, examples
         self._lm, self._max_tokens, self._on_done = lm, max_tokens, on_done
-        self._before = self.cut = 0
+        self._before = self.cut = self.bare = 0
 
     def draw(self, draws: Sequence[Draw]) -> list[Drawn]:
         """Return what is drawn; errors as ``ServerLM.ask``."""
@@ -96,6 +98,7 @@ class Solver:
     def _drawn(self, draw: Draw, reply: Reply) -> Drawn:
         steps, right = read_solution(self._task, self._rows[draw.question], draw.prefix, reply.text)
         self.cut += reply.finish == "length"
+        self.bare += not draw.prefix and len(steps) == 1 and bool(steps[0])
         tokens = reply.completion_tokens
         return Drawn(steps, right, estimated_tokens(reply.text) if tokens is None else tokens)
 
