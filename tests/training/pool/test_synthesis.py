@@ -245,6 +245,15 @@ def test_an_answer_alone_is_no_solution(udr: Udr, server: ChatServer, tasks: Pat
     assert (one.id, one.target) == ("1+1", "Add.\n#### 2")
 
 
+def test_metadata_that_a_solution_would_overwrite_is_refused(udr: Udr, server: ChatServer, tmp_path: Path) -> None:
+    rows = [{**row(1, number).to_json(), "metadata": {key: "hard"}} for number, key in ((1, "book"), (2, "difficulty"))]
+    write_task(tmp_path / "tasks", SUMS, train=rows)
+    line = ["pool", "synthesise", tmp_path / "tasks", "--lm", f"{server.url}?api=chat", "--out", tmp_path / "new"]
+    status, _, err = udr(*line)
+    assert status == 1 and "row '1+2' has the metadata difficulty, which a worked solution would overwrite" in err
+    assert server.bodies == []
+
+
 def test_a_search_that_solves_nothing_says_so(udr: Udr, server: ChatServer, tasks: Path, tmp_path: Path) -> None:
     server.answer_of = lambda messages: "I do not know."
     status, _, err = udr("pool", "synthesise", tasks, "--lm", f"{server.url}?api=chat", "--out", tmp_path / "new")

@@ -56,7 +56,7 @@ def synthesise(
     from udr_training.pool.synthesis.search import METHODS, Limits, grow
     from udr_training.pool.synthesis.solving import Solver, check_task, is_worked
     from udr_training.pool.synthesis.tree import Tree
-    from udr_training.pool.synthesis.writing import summary, write_solved
+    from udr_training.pool.synthesis.writing import check_metadata, summary, write_solved
 
     limits = Limits(enough=paths, tries=tries, batch=batch)
     if method not in METHODS:
@@ -73,6 +73,7 @@ def synthesise(
     if not unworked:
         raise DataError(f"every row of task {task.name!r} has a worked solution; there is nothing to do")
     questions = sample(unworked, limit, seed)
+    check_metadata(folder, questions)
     if len(questions) < len(unworked):
         STATUS.notice(f"{len(unworked) - len(questions)} rows without a solution are left out (--limit)")
     trees, started = [Tree() for _ in questions], time.monotonic()

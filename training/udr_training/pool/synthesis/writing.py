@@ -14,6 +14,19 @@ from udr_training.pool.new_collection import new_collection, task_path, write_li
 from udr_training.pool.synthesis.solving import HOW
 from udr_training.pool.synthesis.tree import Tree
 
+_KEYS = ("steps", "correct_paths", "paths", "difficulty")
+
+
+def check_metadata(folder: TaskFolder, questions: Sequence[Row]) -> None:
+    """Raise ``DataError`` if the metadata of a question has a key that its solution would overwrite."""
+    for row in questions:
+        if taken := [key for key in _KEYS if key in row.metadata]:
+            raise DataError(
+                f"row {row.id!r} has the metadata {', '.join(taken)}, which a worked solution would overwrite "
+                f"({', '.join(_KEYS)}); rename the key",
+                path=folder.file("train"),
+            )
+
 
 def summary(trees: Sequence[Tree]) -> dict[str, int]:
     """Return the numbers of questions, of those solved, of solutions, of different right ones, and of tokens."""
@@ -72,14 +85,10 @@ def write_solved(
 
 def _solved(row: Row, tree: Tree) -> Row:
     steps = tree.best()
-    found: dict[str, Json] = {
-        "steps": list(steps),
-        "correct_paths": len(tree.solved),
-        "paths": tree.root.paths,
-        "difficulty": round(tree.difficulty, 4),
-    }
+    found: tuple[Json, ...] = list(steps), len(tree.solved), tree.root.paths, round(tree.difficulty, 4)
     # References are final answers, of which any is right.
-    return replace(row, target="\n".join(steps), metadata={**row.metadata, **found})
+    metadata = {**row.metadata, **dict(zip(_KEYS, found, strict=True))}
+    return replace(row, target="\n".join(steps), metadata=metadata)
 
 
 def _task_toml(folder: TaskFolder) -> str:
