@@ -93,7 +93,7 @@ def test_the_commands_score_a_pool_and_write_a_new_one(
     report = json.loads(capsys.readouterr().out)
     assert report == {
         "folder": str(out / "mood" / "notes"),
-        **{"rows": 32, "kept": 30, "dropped": 2, "reasons": {"copies": 1, "length": 1}},
+        **{"rows": 32, "kept": 30, "dropped": 2, "reasons": {"copies": 1, "length": 1}, "lost_labels": []},
     }
     task = open_collection(out).tasks["notes"]
     assert [row.id for row in task.rows("train")] == [f"n{n}" for n in range(30)]
@@ -105,6 +105,21 @@ def test_the_commands_score_a_pool_and_write_a_new_one(
     ]
     assert before == {path: path.read_bytes() for path in (place / "tasks").rglob("*.*")}
     assert main(line) == 2 and "exists; name another file, or remove it" in capsys.readouterr().err
+
+
+def test_labels_that_lose_all_rows_are_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rows: list[Any] = [
+        {"id": row.id, "input": row.input, "target": "sad" if number == 3 else "glad"}
+        for number, row in enumerate(ROWS)
+    ]
+    write_task(tmp_path / "tasks", NOTES, train=rows)
+    folder, scores = open_collection(tmp_path / "tasks").tasks["notes"], tmp_path / "scores.jsonl"
+    write_scores(scores, folder.task, folder.rows("train"), [scored(3, 4, 5, 1, 2)])
+    line = ["pool", "curate", str(tmp_path / "tasks"), "--scores", str(scores), "--keep", "0.8"]
+    assert main([*line, "--out", str(tmp_path / "new"), "--json"]) == 0
+    said = capsys.readouterr()
+    assert json.loads(said.out)["lost_labels"] == ["sad"]
+    assert "no row is kept of 1 of 2 labels, 'sad'; see dropped.jsonl" in said.err
 
 
 def test_a_new_collection_has_the_family_that_another_folder_describes(tmp_path: Path) -> None:

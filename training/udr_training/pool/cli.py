@@ -1,7 +1,7 @@
 """The commands ``udr pool score``, ``curate``, ``criteria`` and ``synthesise``.
 
-``curate --json`` prints ``folder``, ``rows``, ``kept``, ``dropped`` (numbers) and ``reasons``, how many rows each score
-dropped.
+``curate --json`` prints ``folder``, ``rows``, ``kept``, ``dropped`` (numbers), ``reasons``, how many rows each score
+dropped, and ``lost_labels``, those of which no row is kept.
 """
 
 from collections import Counter
@@ -148,7 +148,7 @@ def curate(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Write a collection with the best rows of a task's pool; what is left out is in dropped.jsonl, each with why."""
-    from udr_training.pool.curation import choose, write_curated
+    from udr_training.pool.curation import choose, lost_labels, write_curated
     from udr_training.pool.scores import read_scores
 
     folder = one_task(tasks_folder, tasks)
@@ -157,9 +157,12 @@ def curate(
     choice = choose(rows, read_scores(scores, folder.task, rows), keep)
     written = write_curated(folder, choice, out)
     reasons = Counter(dropped.reason.partition(":")[0] for dropped in choice.dropped)
+    if lost := lost_labels(folder.task, rows, choice):
+        names = ", ".join(map(repr, lost))
+        STATUS.notice(f"no row is kept of {len(lost)} of {len(folder.task.labels)} labels, {names}; see dropped.jsonl")
     if as_json:
         numbers = {"rows": len(rows), "kept": len(choice.kept), "dropped": len(choice.dropped)}
-        print_json({"folder": str(written), **numbers, "reasons": dict(reasons)})
+        print_json({"folder": str(written), **numbers, "reasons": dict(reasons), "lost_labels": list(lost)})
     else:
         why = ", ".join(f"{number} by {reason}" for reason, number in reasons.items())
         print_text(f"{written}: kept {len(choice.kept)} of {len(rows)} rows{f'; dropped {why}' if why else ''}")

@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 from math import ceil
 from pathlib import Path
 
-from udr.data import TaskFolder, row_text
+from udr.data import Kind, Task, TaskFolder, row_text
 from udr.errors import ConfigError, DataError
 from udr.types import Row
 from udr_training.pool.new_collection import new_collection, task_path, write_lines, write_records
@@ -68,6 +68,14 @@ def choose(rows: Sequence[Row], scores: Sequence[Score], keep: float | None = No
             if position in out
         ),
     )
+
+
+def lost_labels(task: Task, rows: Sequence[Row], choice: Choice) -> list[str]:
+    """Return the labels of a classification task that have rows in the pool, and none among the kept ones."""
+    if task.kind is not Kind.CLASSIFICATION:
+        return []
+    had, have = ({row.target for row in among} for among in (rows, choice.kept))
+    return [label for label in task.labels if label in had - have]
 
 
 def _places(score: Score) -> list[float]:
