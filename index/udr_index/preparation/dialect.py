@@ -26,6 +26,8 @@ _SAMPLE = 1000
 _QUOTINGS: tuple[tuple[str | None, str | None], ...] = (('"', None), ('"', "\\"), (None, None), ("'", None))
 """Quotes around cells, and what escapes a quote in a cell if it is not doubled; of equals, the first."""
 
+_BACKSLASH = re.compile(r'\\(["\\]?)')
+
 _IN_WORDS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "vertical bars", " ": "spaces"}
 _BOMS = {
     codecs.BOM_UTF8: "utf-8-sig",
@@ -101,6 +103,9 @@ class Dialect:
         Raises:
             csv.Error: a cell's quotes are not closed, or something follows them.
         """
+        if self.escape is not None:
+            # A backslash before anything but a quote or a backslash is the text's own, as in \frac.
+            text = _BACKSLASH.sub(lambda found: found[0] if found[1] else r"\\", text)
         stream = io.StringIO(text, newline="")
         stream.seek(self.start)
         before = text.count("\n", 0, self.start)
@@ -109,8 +114,8 @@ class Dialect:
             delimiter=self.delimiter,
             quotechar=self.quote,
             quoting=csv.QUOTE_NONE if self.quote is None else csv.QUOTE_MINIMAL,
+            # Quotes count as doubled here, too, for without that a cell may go on after its quotes, which are lost.
             escapechar=self.escape,
-            doublequote=self.escape is None,
             skipinitialspace=True,
             strict=True,
         )
@@ -132,7 +137,8 @@ def sniff(text: str, names: Collection[str] = (), delimiter: str | None = None) 
     if first := _SEPARATOR_LINE.match(text):
         start, delimiter = first.end(), delimiter or first[1]
     delimiters = [delimiter] if delimiter is not None else _DELIMITERS
-    dialects = [Dialect(one, *quoting, start) for quoting, one in product(_QUOTINGS, delimiters)]
+    quotings = [quoting for quoting in _QUOTINGS if quoting[1] is None or '\\"' in text]
+    dialects = [Dialect(one, *quoting, start) for quoting, one in product(quotings, delimiters)]
     best = max(dialects, key=lambda dialect: _fit(dialect, text, names))
     if best.quote is not None and best.delimiter == "\t":
         plain = replace(best, quote=None, escape=None)

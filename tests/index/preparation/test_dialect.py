@@ -74,6 +74,26 @@ DIALECTS: dict[str, tuple[str, Dialect, list[str]]] = {
         ["one", 'two, three\r\n\r\nfour "five"', "x"],
     ),
     "escaped quotes": ('a,b,c\n"say \\"yes, no\\"",d,x\n', Dialect(",", '"', "\\"), ['say "yes, no"', "d", "x"]),
+    "escaped quotes beside other backslashes": (
+        'a,b\n"Say \\"hi\\", then \\frac{1}{2}, and \\\\",x\nC:\\new,y\n',
+        Dialect(",", '"', "\\"),
+        ['Say "hi", then \\frac{1}{2}, and \\', "x"],
+    ),
+    "quotes of the text's own beside backslashes": (
+        'a,b\n\\frac{1}{2},x\n"Hello" is a string,y\n',
+        Dialect(",", None),
+        ["\\frac{1}{2}", "x"],
+    ),
+    "escaped letters and quotes of the text's own": (
+        'a,b\nSchr\\"odinger,x\n"Hello" is a string,y\n',
+        Dialect(",", None),
+        ['Schr\\"odinger', "x"],
+    ),
+    "every cell quoted, quotes escaped": (
+        '"a","b"\n"say \\"yes\\" now","x"\n',
+        Dialect(",", '"', "\\"),
+        ['say "yes" now', "x"],
+    ),
     "single quotes": ("a,b,c\n'Hi, there',d,x\n'e, f','g',y\n", Dialect(",", "'"), ["Hi, there", "d", "x"]),
     "spaces after commas": ('a, b, c\n1, "d, e", x\n', Dialect(","), ["1", "d, e", "x"]),
     "a quote within a cell": ('a,b,c\nmy 5" screen,"d, e",x\n', Dialect(","), ['my 5" screen', "d, e", "x"]),
