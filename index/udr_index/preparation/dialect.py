@@ -139,7 +139,16 @@ def sniff(text: str, names: Collection[str] = (), delimiter: str | None = None) 
     delimiters = [delimiter] if delimiter is not None else _DELIMITERS
     quotings = [quoting for quoting in _QUOTINGS if quoting[1] is None or '\\"' in text]
     dialects = [Dialect(one, *quoting, start) for quoting, one in product(quotings, delimiters)]
-    best = max(dialects, key=lambda dialect: _fit(dialect, text, names))
+    best = max(dialects, key=lambda dialect: _fit(dialect, text, names, _SAMPLE))
+    # A quoting can first show in a later record. That of the header is certain.
+    if not _can_read(best, text):
+        others = [Dialect(best.delimiter, *quoting, start) for quoting in quotings]
+        header = _count(best, text, 1)[0]
+        best = max(
+            [one for one in others if _count(one, text, 1)[0] == header and _can_read(one, text)],
+            key=lambda dialect: _fit(dialect, text, names),
+            default=best,
+        )
     if best.quote is not None and best.delimiter == "\t":
         plain = replace(best, quote=None, escape=None)
         header, even, _ = _count(best, text)
@@ -150,9 +159,18 @@ def sniff(text: str, names: Collection[str] = (), delimiter: str | None = None) 
     return best
 
 
-def _fit(dialect: Dialect, text: str, names: Collection[str]) -> tuple[bool, bool, float, int]:
+def _can_read(dialect: Dialect, text: str) -> bool:
+    """Return whether a dialect reads a whole text, but for the share of records that may be unreadable."""
+    try:
+        header, *widths = [len(cells) for _, cells in dialect.records(text) if cells]
+    except (csv.Error, ValueError):
+        return False
+    return widths.count(header) >= (1 - MOST_UNREADABLE) * len(widths)
+
+
+def _fit(dialect: Dialect, text: str, names: Collection[str], most: int | None = None) -> tuple[bool, bool, float, int]:
     """Return how well a dialect fits: has the known columns, has several, the share of even records, the columns."""
-    header, even, total = _count(dialect, text, _SAMPLE)
+    header, even, total = _count(dialect, text, most)
     return set(names) <= set(header), len(header) > 1, even / max(total, 1), len(header)
 
 

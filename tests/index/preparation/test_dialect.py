@@ -112,6 +112,16 @@ def test_the_dialect_is_that_with_even_rows(name: str) -> None:
     assert list(dialect.records(text))[1][1] == cells
 
 
+@pytest.mark.parametrize(
+    ("late", "expected"),
+    [('"Great" lamp;y', Dialect(";", None)), ('"he said \\"no; no\\"";y', Dialect(";", '"', "\\"))],
+)
+def test_a_quoting_may_first_show_in_a_late_record(late: str, expected: Dialect) -> None:
+    assert sniff("\n".join(["a;b", *["1;x"] * 1200, late, ""])) == expected
+    # Where the header is quoted, so are cells, and a record that does not fit is an error.
+    assert sniff("\n".join(['"a";"b"', *['"1";"x"'] * 1200, '"Great" lamp;"y"', ""])) == Dialect(";")
+
+
 @pytest.mark.parametrize("rows_before", [0, 2000])
 def test_quotes_of_a_text_between_tabs_hold_no_rows(rows_before: int) -> None:
     spoken = ['"I came home.\tx', *["It rained.\tx"] * 20, "one\ttab\ttoo many", 'So I left."\ty']
