@@ -1,7 +1,7 @@
 r"""The dialect of a CSV file that nobody described: its encoding, the delimiter of its columns, and its quoting.
 
-The delimiter and the quoting are those with which most records have as many cells as the header. Between tabs, quotes
-can be the text's own, and a cell from one to the next would hold whole rows: then nothing is quoted. (Python's
+The delimiter and the quoting are those with which most records have as many cells as the header. Quotes can be the
+text's own, and a cell from one to the next would hold whole rows: then nothing is quoted. (Python's
 ``csv.Sniffer`` looks at characters alone.) A file that is not UTF-8 is in the encoding that chardet finds most likely
 among those of Windows and the web; on texts of a few lines, charset-normalizer is often wrong.
 """
@@ -149,14 +149,32 @@ def sniff(text: str, names: Collection[str] = (), delimiter: str | None = None) 
             key=lambda dialect: _fit(dialect, text, names),
             default=best,
         )
-    if best.quote is not None and best.delimiter == "\t":
-        plain = replace(best, quote=None, escape=None)
-        header, even, _ = _count(best, text)
-        plain_header, plain_even, total = _count(plain, text)
-        # Of the lines of a quoted cell, at most one has all tabs of a record, unless the cell itself holds tabs.
-        if plain_header == header and plain_even > max(even, (1 - MOST_UNREADABLE) * total):
-            return plain
-    return best
+    plain = replace(best, quote=None, escape=None)
+    return plain if best.quote is not None and _hold_rows(best, plain, text) else best
+
+
+def _hold_rows(quoted: Dialect, plain: Dialect, text: str) -> bool:
+    """Return whether the quotes of a dialect are the text's own, so that cells from one to the next hold rows.
+
+    Almost all lines then have all cells of a record, also those in which such a cell begins and ends. The lines of a
+    quoted cell have fewer; or, if it holds a table itself, those have more in which it begins or ends.
+    """
+    header, even, _ = _count(quoted, text)
+    plain_header, plain_even, total = _count(plain, text)
+    if plain_header != header or plain_even <= max(even, (1 - MOST_UNREADABLE) * total):
+        return False
+    widths = {line: len(cells) for line, cells in plain.records(text)}
+    try:
+        starts = [line for line, _ in quoted.records(text)]
+    except csv.Error:
+        return True
+    ends = [line - 1 for line in [*starts[1:], max(widths) + 1]]
+    return all(
+        widths[line] == len(header)
+        for first, last in zip(starts, ends, strict=True)
+        if first < last
+        for line in (first, last)
+    )
 
 
 def _can_read(dialect: Dialect, text: str) -> bool:

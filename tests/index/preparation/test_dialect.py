@@ -122,12 +122,18 @@ def test_a_quoting_may_first_show_in_a_late_record(late: str, expected: Dialect)
     assert sniff("\n".join(['"a";"b"', *['"1";"x"'] * 1200, '"Great" lamp;"y"', ""])) == Dialect(";")
 
 
+@pytest.mark.parametrize("delimiter", ["\t", ",", ";", "|"])
 @pytest.mark.parametrize("rows_before", [0, 2000])
-def test_quotes_of_a_text_between_tabs_hold_no_rows(rows_before: int) -> None:
-    spoken = ['"I came home.\tx', *["It rained.\tx"] * 20, "one\ttab\ttoo many", 'So I left."\ty']
+def test_quotes_of_a_text_hold_no_rows(rows_before: int, delimiter: str) -> None:
+    spoken = ['"I came home.\tx', *["It rained.\tx"] * 20, "one\tcell\ttoo many", 'So I left."\ty']
     rows = ["a\tb"] * rows_before + spoken
-    dialect = sniff("\n".join(["text\tlabel", *rows, ""]))
-    assert dialect == Dialect("\t", None)
+    dialect = sniff("\n".join(["text\tlabel", *rows, ""]).replace("\t", delimiter))
+    assert dialect == Dialect(delimiter, None)
+
+
+def test_a_table_in_a_quoted_cell_holds_no_rows() -> None:
+    table = "\n".join(["name,points", *[f"Ann,{n}" for n in range(40)]])
+    assert sniff(f'text,answer\nWho won?,"{table}"\nWho lost?,"{table}"\n') == Dialect(",")
 
 
 @pytest.mark.parametrize("header", ["text\tlabel", '"text"\t"label"'])
