@@ -11,8 +11,9 @@ from udr.types import VALUES, Fields, Json, Row, is_value
 from udr_index.plural import counted
 from udr_index.preparation.columns import check_field, distinct_ids, find_column, find_columns
 from udr_index.preparation.config import InitConfig
+from udr_index.preparation.dialect import MOST_UNREADABLE
 from udr_index.preparation.tables import CSV, Table
-from udr_index.preparation.targets import numbering, row_choices, spelling_notices, spellings
+from udr_index.preparation.targets import FORMS, find_reading, row_choices, spelling_notices, spellings
 from udr_index.preparation.task_file import instruction, title
 from udr_index.preparation.values import UNFIT, as_text, is_inexact, number, tidy
 
@@ -21,6 +22,9 @@ _MOST_LABELS = 0.5
 
 _FEW_LABELS = 20
 """As many different labels are never too many."""
+
+_NO_CHOICES = "rows without two different choices"
+_NO_CHOICE = "rows whose target is not one of their choices"
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,8 +50,8 @@ class _Columns:
     target: str
     id: str | None
     choices: tuple[str, ...]
-    # What targets number the choices by, if they do.
-    numbers: Sequence[str] = ()
+    # What targets are to the choices.
+    reading: str = ""
 
     @property
     def used(self) -> set[str]:
@@ -68,7 +72,7 @@ def convert(table: Table, config: InitConfig) -> Conversion:
     groups = spellings(labels if task.kind is Kind.CLASSIFICATION else ())
     replacements = {label: next(iter(group)) for group in groups for label in group} if config.merge_labels else {}
     if task.kind is Kind.MULTIPLE_CHOICE:
-        columns = replace(columns, numbers=numbering(columns.choices, _choices_and_targets(table, columns)))
+        columns = replace(columns, reading=find_reading(columns.choices, _choices_and_targets(table, columns)))
     numeric = _numeric(table, columns)
     left_out = {reason: list(lines) for reason, lines in table.left_out.items()}
     rows: dict[object, tuple[int, str, Row]] = {}
@@ -90,17 +94,19 @@ def convert(table: Table, config: InitConfig) -> Conversion:
         id = None if columns.id is None else cells[columns.id]
         inexact += is_inexact(id)
         rows[key] = line, as_text(id), row
+    if columns.choices:
+        _refuse_misread(table, columns, left_out, len(rows))
     if not rows:
         reasons = ", ".join(f"{len(lines)} {reason}" for reason, lines in left_out.items())
-        raise DataError(f"no row is left; left out are {reasons}{_example(table, columns)}", path=table.path)
+        raise DataError(f"no row is left; left out are {reasons}", path=table.path)
     kept = list(rows.values())
     ids, notices = distinct_ids(kept, columns.id)
     if inexact:
         numbers = counted(inexact, "id is a number", "ids are numbers")
         found = f"{numbers} of 2**53 or more in the column {columns.id!r}, whose last digits may be lost"
         notices.append(f"{found}; store the column as text")
-    if columns.numbers:
-        notices.append(f"the column {columns.target!r} numbers the choices, of which the first is {columns.numbers[0]}")
+    if columns.choices:
+        notices.append(f"the column {columns.target!r} is read as {columns.reading}")
     if numeric:
         names = listed(map(repr, numeric), len(numeric))
         notices.append(f"metadata of only numbers is kept as numbers, which filters compare by size: {names}")
@@ -142,16 +148,18 @@ def _choices_and_targets(table: Table, columns: _Columns) -> Iterator[tuple[Mapp
         yield {name: tidy(record.get(name)) for name in columns.choices}, as_text(tidy(record.get(columns.target)))
 
 
-def _example(table: Table, columns: _Columns) -> str:
-    """Return what a table of multiple choice has in its first row, and what it should have."""
-    if not columns.choices:
-        return ""
-    line, record = table.records[0]
+def _refuse_misread(table: Table, columns: _Columns, left_out: Mapping[str, Sequence[int]], kept: int) -> None:
+    """Raise ``DataError`` if many rows have no choices or a target that is none, so that they mean something else."""
+    lines = sorted(line for reason in (_NO_CHOICES, _NO_CHOICE) for line in left_out.get(reason, ()))
+    if len(lines) <= MOST_UNREADABLE * (total := kept + len(lines)):
+        return
+    record = next(record for line, record in table.records if line == lines[0])
     shown = ", ".join(f"{name} {brief(record.get(name))}" for name in (columns.target, *columns.choices))
-    return (
-        f". Line {line} has {shown}. Choices are a column each, or a list in one column, as JSON or Python writes it. "
-        "A target is the text of a choice or the name of its column; or all targets number the choices, from 0, 1 or "
-        "A, and only one of these fits"
+    read = f", read as {columns.reading}," if columns.reading else ""
+    raise DataError(
+        f"{len(lines)} of {counted(total, 'row')} have no two different choices, or a target that{read} is none of "
+        f"them. Line {lines[0]} has {shown}. {FORMS}",
+        path=table.path,
     )
 
 
@@ -174,7 +182,8 @@ def _row(cells: Mapping[str, object], columns: _Columns, task: Task, table: Tabl
     if all(_is_blank(value) for value in cells.values()):
         return "blank lines", None
     for name in columns.used:
-        if not is_value(cells[name]):
+        # A column that holds all choices may have an object.
+        if not is_value(cells[name]) and (columns.choices != (name,) or name in columns.inputs):
             raise DataError(f"must be {VALUES}, found {brief(cells[name])}", path=table.path, line=line, field=name)
     for name in columns.used.difference(columns.inputs, columns.choices):
         if isinstance(cells[name], list):
@@ -188,11 +197,11 @@ def _row(cells: Mapping[str, object], columns: _Columns, task: Task, table: Tabl
         return "rows without a text in any input column", None
     choices: tuple[str, ...] = ()
     if task.kind is Kind.MULTIPLE_CHOICE:
-        choices, target = row_choices(columns.choices, cells, target, columns.numbers)
+        choices, target = row_choices(columns.choices, cells, target, columns.reading)
         if len(choices) < 2 or len(set(choices)) < len(choices):
-            return "rows without two different choices", None
-        if target not in choices:
-            return "rows whose target is not one of their choices", None
+            return _NO_CHOICES, None
+        if not target:
+            return _NO_CHOICE, None
     others = {
         name: cast("Json", value)
         for name, value in cells.items()

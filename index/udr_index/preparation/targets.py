@@ -11,8 +11,25 @@ from contextlib import suppress
 from udr_index.preparation.values import as_text
 from udr_index.quality import differing_in_case
 
-_NUMBERINGS = ([str(n) for n in range(100)], [str(n) for n in range(1, 100)], [*string.ascii_uppercase])
-"""The ways in which a target can number the choices of its row."""
+_TEXT, _NAME = "the text of a choice", "the name of a choice"
+_NUMBERS: Mapping[str, Sequence[str]] = {
+    f"the number of a choice, of which the first is {numbers[0]}": numbers
+    for numbers in (
+        [str(n) for n in range(100)],
+        [str(n) for n in range(1, 100)],
+        [*string.ascii_uppercase],
+        [*string.ascii_lowercase],
+    )
+}
+_READINGS = (_TEXT, _NAME, *_NUMBERS)
+"""What the targets of a table can be, in words."""
+
+FORMS = (
+    "Choices are a column each, or one column with a list, an object of choices by name, or an object with the lists "
+    "'text' and 'label', as JSON or Python writes them. The targets of all rows are texts of choices; or all are names "
+    "of their columns or in their objects; or all number the choices, from 0, 1, A or a, and only one of these fits"
+)
+"""What a table of multiple choice should have, in words."""
 
 
 def spellings(labels: Iterable[str]) -> list[Mapping[str, int]]:
@@ -33,43 +50,54 @@ def spelling_notices(groups: Iterable[Mapping[str, int]], merged: bool) -> Itera
 
 
 def row_choices(
-    columns: Sequence[str], cells: Mapping[str, object], target: str, numbers: Sequence[str] = ()
+    columns: Sequence[str], cells: Mapping[str, object], target: str, reading: str
 ) -> tuple[tuple[str, ...], str]:
-    """Return the choices of a row, blank ones omitted, and the target as one of them.
+    """Return the choices of a row, blank ones omitted, and the target as one of them; an empty text if it is none.
 
-    One column alone holds a list, in CSV as JSON or as Python writes it. With several columns, a target that is none of
-    the choices may be the name of the column that holds the right one: ``B``. ``numbers`` are those of the choices, if
-    targets are numbers; see ``numbering``.
+    One column alone holds all of them, in CSV as JSON or as Python writes it. ``reading`` is what targets are; see
+    ``find_reading``.
     """
-    texts = _texts(columns, cells)
-    choices = tuple(filter(None, texts))
-    names = numbers or (columns if len(columns) > 1 else ())
-    return choices, target if target in choices else dict(zip(names, texts, strict=False)).get(target) or target
+    names, texts = _names_and_texts(columns, cells)
+    return tuple(filter(None, texts)), _meant(names, texts, target, reading)
 
 
-def numbering(columns: Sequence[str], rows: Iterable[tuple[Mapping[str, object], str]]) -> Sequence[str]:
-    """Return how the targets of all rows number their choices: ``0, 1, ...``, ``1, 2, ...`` or ``A, B, ...``.
+def find_reading(columns: Sequence[str], rows: Iterable[tuple[Mapping[str, object], str]]) -> str:
+    """Return, in words, what targets are, so that the most are choices: of equals, their texts, and then their names.
 
-    Nothing if any is a choice or the name of a column, or no choice's number, or if two ways fit.
+    Empty if none are, or if only numberings are equals, since nothing tells them apart.
     """
-    fits = list(_NUMBERINGS)
+    fits = dict.fromkeys(_READINGS, 0)
     for cells, target in rows:
-        texts = _texts(columns, cells)
-        if target and len(texts) > 1:
-            named = target in texts or (len(columns) > 1 and target in columns)
-            fits = [] if named else [numbers for numbers in fits if target in numbers[: len(texts)]]
-        if not fits:
-            break
-    return fits[0] if len(fits) == 1 else ()
+        names, texts = _names_and_texts(columns, cells)
+        for reading in _READINGS:
+            fits[reading] += bool(target and _meant(names, texts, target, reading))
+    most = max(fits.values())
+    best = [reading for reading, count in fits.items() if count == most]
+    return best[0] if most and (len(best) == 1 or best[0] not in _NUMBERS) else ""
 
 
-def _texts(columns: Sequence[str], cells: Mapping[str, object]) -> list[str]:
-    return [as_text(item) for item in (_list(cells[columns[0]]) if len(columns) == 1 else map(cells.get, columns))]
+def _meant(names: Sequence[str], texts: Sequence[str], target: str, reading: str) -> str:
+    called = {_TEXT: texts, _NAME: names, **_NUMBERS}.get(reading, ())
+    return dict(zip(called, texts, strict=False)).get(target, "")
 
 
-def _list(value: object) -> Sequence[object]:
-    found = _parsed(value) if isinstance(value, str) and value.startswith("[") else value
-    return found if isinstance(found, list) else ()
+def _names_and_texts(columns: Sequence[str], cells: Mapping[str, object]) -> tuple[Sequence[str], Sequence[str]]:
+    """Return the names and the texts of a row's choices; no names if they are a list."""
+    if len(columns) > 1:
+        return columns, [as_text(cells.get(name)) for name in columns]
+    found = cells[columns[0]]
+    if isinstance(found, str) and found.startswith(("[", "{")):
+        found = _parsed(found)
+    if isinstance(found, list) and found and all(isinstance(item, dict) for item in found):
+        found = {key: [item.get(key) for item in found] for key in ("text", "label")}
+    if isinstance(found, list):
+        return (), [*map(as_text, found)]
+    if not isinstance(found, dict):
+        return (), ()
+    texts, labels = found.get("text"), found.get("label")
+    if not (isinstance(texts, list) and isinstance(labels, list)):
+        texts, labels = found.values(), found
+    return [*map(as_text, labels)], [*map(as_text, texts)]
 
 
 def _parsed(text: str) -> object:

@@ -194,76 +194,115 @@ def test_a_generation_task_has_no_labels(tmp_path: Path) -> None:
 
 CHOICES = """\
 question,A,B,C,answer,note
-one,red,blue,green,blue,by text
-two,red,blue,green,C,by column
-three,red,,,red,one choice
-four,red,red,,red,equal choices
-five,red,blue,,C,names a blank choice
-six,red,blue,,black,none of them
-seven,C,blue,red,C,text before column
+one,red,blue,green,B,by column
+two,red,,,red,one choice
+three,red,red,,A,equal choices
+four,red,blue,,C,names a blank choice
+five,red,blue,,blue,no column
+six,C,blue,red,C,also the text of another choice
 """
+MORE_CHOICES = "".join(f"more {n},red,blue,green,{'ABC'[n % 3]},\n" for n in range(36))
 
 
-def test_choices_are_columns_and_the_target_one_of_them(tmp_path: Path) -> None:
+def test_choices_are_columns_and_the_target_names_one_of_them(tmp_path: Path) -> None:
     settings: dict[str, Any] = {"inputs": ("question",), "target": "answer", "kind": Kind.MULTIPLE_CHOICE}
-    result = converted(write_csv(tmp_path, CHOICES), choices=("A,B", "C"), **settings)
+    result = converted(write_csv(tmp_path, CHOICES + MORE_CHOICES), choices=("A,B", "C"), **settings)
 
-    assert [(row.choices, row.target) for row in result.rows] == [
+    assert [(row.choices, row.target) for row in result.rows[:3]] == [
         (("red", "blue", "green"), "blue"),
-        (("red", "blue", "green"), "green"),
-        (("C", "blue", "red"), "C"),
+        (("C", "blue", "red"), "red"),
+        (("red", "blue", "green"), "red"),
     ]
     assert result.left_out == {
-        "rows without two different choices": [4, 5],
-        "rows whose target is not one of their choices": [6, 7],
+        "rows without two different choices": [3, 4],
+        "rows whose target is not one of their choices": [5, 6],
     }
-    assert result.rows[0].metadata == {"note": "by text"}
+    assert result.rows[0].metadata == {"note": "by column"}
+    assert result.notices == ("the column 'answer' is read as the name of a choice",)
 
 
 @pytest.mark.parametrize("suffix", [".csv", ".jsonl"])
 def test_choices_can_be_a_list_in_one_column(tmp_path: Path, suffix: str) -> None:
-    rows = [{"text": "one", "options": ["a ", "b", "2"], "label": "2"}, {"text": "two", "options": ["a"], "label": "a"}]
+    rows = [{"text": f"{n}", "options": ["a ", "b", "2"], "label": "2"} for n in range(9)]
     if suffix == ".csv":
-        text = 'text,options,label\none,"[""a "", ""b"", 2]",2\ntwo,no list,a\n'
+        text = "text,options,label\n" + "".join(f'{n},"[""a "", ""b"", 2]",2\n' for n in range(9)) + "two,no list,a\n"
     else:
+        rows.append({"text": "two", "options": ["a"], "label": "a"})
         text = "".join(json.dumps(row) + "\n" for row in rows)
     path = write_csv(tmp_path, text, f"table{suffix}")
     result = converted(path, kind=Kind.MULTIPLE_CHOICE, choices=("options",))
 
-    assert [(row.choices, row.target) for row in result.rows] == [(("a", "b", "2"), "2")]
+    assert {(row.choices, row.target) for row in result.rows} == {(("a", "b", "2"), "2")}
     assert list(result.left_out) == ["rows without two different choices"]
 
 
+TEXT, FROM = "the text of a choice", "the number of a choice, of which the first is"
 QUIZ = {
-    "a list as Python writes it": ("""one,"['re\\d', ""b's""]",b's\ntwo,"['x', 'y']",y\n""", ("b's", "y"), ""),
-    "from 0": ('one,"[""x"", ""y""]",0\ntwo,"[""x"", ""y"", ""z""]",2\n', ("x", "z"), "first is 0"),
-    "from 1": ('one,"[""x"", ""y""]",2\ntwo,"[""x"", ""y"", ""z""]",2\n', ("y", "y"), "first is 1"),
-    "letters": ('one,"[""x"", ""y""]",A\ntwo,"["""", ""y"", ""z""]",C\n', ("x", "z"), "first is A"),
-    "numbers that are choices": ('one,"[0, 1]",1\ntwo,"[1, 0]",1\n', ("1", "1"), ""),
+    "a list as Python writes it": ("""one,"['re\\d', ""b's""]",b's\ntwo,"['x', 'y']",y\n""", ("b's", "y"), TEXT),
+    "from 0": ('one,"[""x"", ""y""]",0\ntwo,"[""x"", ""y"", ""z""]",2\n', ("x", "z"), f"{FROM} 0"),
+    "from 1": ('one,"[""x"", ""y""]",2\ntwo,"[""x"", ""y"", ""z""]",2\n', ("y", "y"), f"{FROM} 1"),
+    "letters": ('one,"[""x"", ""y""]",A\ntwo,"["""", ""y"", ""z""]",C\n', ("x", "z"), f"{FROM} A"),
+    "small letters": ('one,"[""x"", ""y""]",a\ntwo,"[""x"", ""y""]",b\n', ("x", "y"), f"{FROM} a"),
+    "numbers that are choices": ('one,"[0, 1]",1\ntwo,"[1, 0]",1\n', ("1", "1"), TEXT),
+    "a number that is a choice elsewhere": ('one,"[2, 1, 3]",1\ntwo,"[""x"", ""y""]",0\n', ("1", "x"), f"{FROM} 0"),
+    "lists of texts and labels": (
+        """one,"{'text': ['x', 'y'], 'label': ['A', 'B']}",B\ntwo,"{'text': ['x', 'y'], 'label': ['1', '2']}",1\n""",
+        ("y", "x"),
+        "the name of a choice",
+    ),
+    "objects with text and label": (
+        """one,"[{'text': 'x', 'label': 'A'}, {'text': 'y', 'label': 'B'}]",B\n""",
+        ("y",),
+        "the name of a choice",
+    ),
+    "an object by name": ("""one,"{""A"": ""x"", ""B"": ""y""}",B\n""", ("y",), "the name of a choice"),
 }
 
 
 @pytest.mark.parametrize("name", QUIZ)
-def test_targets_may_number_the_choices_of_a_list(name: str, tmp_path: Path) -> None:
-    rows, targets, told = QUIZ[name]
+def test_targets_may_number_or_name_the_choices_of_one_column(name: str, tmp_path: Path) -> None:
+    rows, targets, read = QUIZ[name]
     path = write_csv(tmp_path, "text,options,label\n" + rows)
     result = converted(path, kind=Kind.MULTIPLE_CHOICE, choices=("options",))
     assert tuple(row.target for row in result.rows) == targets
-    assert told in " ".join(result.notices) and len(result.notices) == bool(told)
+    assert result.notices == (f"the column 'label' is read as {read}",)
+
+
+def test_choices_may_be_objects(tmp_path: Path) -> None:
+    rows = [{"text": "one", "label": "B", "options": {"text": ["x", "y"], "label": ["A", "B"]}}]
+    rows += [{"text": "two", "label": "A", "options": {"A": "x", "B": "y"}}]
+    path = write_csv(tmp_path, "".join(json.dumps(row) + "\n" for row in rows), "table.jsonl")
+    result = converted(path, kind=Kind.MULTIPLE_CHOICE, choices=("options",))
+    assert [(row.choices, row.target) for row in result.rows] == [(("x", "y"), "y"), (("x", "y"), "x")]
+
+
+def test_one_row_does_not_change_what_the_targets_of_others_mean(tmp_path: Path) -> None:
+    rows = [{"text": f"{n}", "options": ["bat", "cow", "dog"], "label": n % 3} for n in range(30)]
+    rows += [{"text": "How many?", "options": [3, 2, 1], "label": 2}, {"text": "None", "options": [3, 2], "label": 7}]
+    path = write_csv(tmp_path, "".join(json.dumps(row) + "\n" for row in rows), "table.jsonl")
+    result = converted(path, kind=Kind.MULTIPLE_CHOICE, choices=("options",))
+    assert [row.target for row in result.rows] == ["bat", "cow", "dog"] * 10 + ["1"]
+    assert result.left_out == {"rows whose target is not one of their choices": [32]}
 
 
 def test_targets_may_number_columns_of_choices(tmp_path: Path) -> None:
-    path = write_csv(tmp_path, "text,choice_a,choice_b,choice_c,label\none,,y,z,B\ntwo,x,y,z,A\nthree,x,y,,C\n")
+    rows = "".join(f"{n},x,y,z,{'ABC'[n % 3]}\n" for n in range(9))
+    path = write_csv(tmp_path, f"text,choice_a,choice_b,choice_c,label\n{rows}one,,y,z,B\nthree,x,y,,C\n")
     result = converted(path, kind=Kind.MULTIPLE_CHOICE, choices=("choice_a,choice_b,choice_c",))
-    assert [row.target for row in result.rows] == ["y", "x"]
-    assert result.left_out == {"rows whose target is not one of their choices": [4]}
+    assert [row.target for row in result.rows] == ["x", "y", "z"] * 3 + ["y"]
+    assert result.left_out == {"rows whose target is not one of their choices": [12]}
 
 
-@pytest.mark.parametrize("targets", ["1,1", "1,5", "0,x"])
-def test_targets_that_are_no_choices_for_certain_are_shown(targets: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("targets", "left_out"), [("1,1", 2), ("1,5", 2), ("0,x", 1)])
+def test_targets_that_are_no_choices_for_certain_are_shown(targets: str, left_out: int, tmp_path: Path) -> None:
     first, second = targets.split(",")
     path = write_csv(tmp_path, f'text,options,label\none,"[""v"", ""w""]",{first}\ntwo,"[""v"", ""w""]",{second}\n')
-    message = rf"left out are 2 rows whose .*\. Line 2 has label '{first}', options .*v.*w.* all targets number the"
+    line, shown = (2, first) if left_out == 2 else (3, second)
+    read = "" if left_out == 2 else f", read as {FROM} 0,"
+    message = (
+        f"{left_out} of 2 rows have no two different choices, or a target that{read} is none of them. Line {line} has "
+        rf"label '{shown}', options .*v.*w.*all number the choices, from 0, 1, A or a"
+    )
     with pytest.raises(DataError, match=message):
         converted(path, kind=Kind.MULTIPLE_CHOICE, choices=("options",))
 

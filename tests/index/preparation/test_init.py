@@ -23,6 +23,7 @@ from tests.index.preparation.conftest import write_csv, write_excel
 from tests.tiny_models import save_encoder
 from tests.udr.cli.test_app import Run
 from udr.data import Kind, open_collection
+from udr.errors import DataError
 from udr.files import parse_toml
 from udr.installation import install_extra
 from udr.retrieval import Retriever
@@ -148,7 +149,11 @@ def test_whatever_is_written_passes_the_check(rows: list[tuple[str, ...]], kind:
         choices = ("a", "b", "c") if KINDS[kind] is Kind.MULTIPLE_CHOICE else ()
         columns: dict[str, Any] = {"inputs": ("a", "b"), "target": "c", "id": "d", "choices": choices}
         config = InitConfig(table=path, out=Path(folder) / "out", kind=KINDS[kind], test_rows=1, **columns)
-        prepared = prepare(config, read_table(path))
+        try:
+            prepared = prepare(config, read_table(path))
+        except DataError as error:
+            assert choices and "rows have no two different choices" in str(error)
+            return
         report = check(CheckConfig(tasks=Path(folder) / "out"))
 
     assert report.passed() and report.findings == prepared.report.findings
@@ -338,7 +343,7 @@ def test_a_terminal_is_asked_for_what_is_missing(run: Run, table: Path, tmp_path
 
 
 def test_a_terminal_is_asked_for_choices_and_an_end_writes_nothing(tmp_path: Path) -> None:
-    write_csv(tmp_path, "question,A,B,answer\none?,red,blue,A\ntwo?,red,blue,blue\n", "quiz.csv")
+    write_csv(tmp_path, "question,A,B,answer\none?,red,blue,A\ntwo?,red,blue,B\n", "quiz.csv")
     start = [("(--input):", "1"), ("(--target):", "answer"), ("(--kind) [classification]:", "choices")]
     # Ctrl-D, at the beginning of a line.
     status, shown = converse(tmp_path, ["init", "quiz.csv"], [*start, ("(--choices):", "\x04")])
