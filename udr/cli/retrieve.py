@@ -30,6 +30,7 @@ _FLAGS = {
     "^(task .* has no field .* to truncate)": r"--truncate: \1",
     "^(field .* of task|task .* has |a query over )": r"--input: \1",
     "give each field by name$": "give each as --input FIELD=VALUE",
+    "give its choices as a list .*$": "give each as --input choices=CHOICE",
 }
 """The options that set what errors of requests name."""
 

@@ -65,7 +65,9 @@ class Building:
     layout: Annotated[
         Layout | None, Option(help="In --format messages, show demonstrations as turns or in the system message.")
     ] = None
-    list_options: Annotated[bool, Option("--list-options", help="List the labels after the instruction.")] = False
+    list_options: Annotated[
+        bool, Option("--list-options", help="List the labels, or the query's choices, after the instruction.")
+    ] = False
     truncate: Annotated[str | None, Option(help="The field of the query to truncate if it does not fit.")] = None
 
     def options(self, format: Format) -> BuildingOptions:

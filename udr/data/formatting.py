@@ -141,17 +141,26 @@ def row_query(task: Task, row: Row) -> str:
     return encoder_query(task.instruction, encoder_input(task, row.input, row.choices))
 
 
+def _query_names(task: Task) -> Sequence[str]:
+    """Return the fields that a query may have: those of the template, and choices, which a prompt can list."""
+    return task.fields if task.kind is not Kind.MULTIPLE_CHOICE else tuple(dict.fromkeys((*task.fields, "choices")))
+
+
 def query_fields(task: Task, row: Row) -> Fields:
     """Return the fields of a row as a query gives them: those that the task's template names.
 
-    Its choices are one, if the template shows them. Other fields of its input are left out, since a query with a field
-    that the template does not name is refused.
+    The row's choices are one if the template shows them, and always in a multiple-choice task. Other fields of its
+    input are left out, since a query with another field is refused.
     """
-    return {name: row.input[name] if name in row.input else list(row.choices) for name in task.fields}
+    return {name: row.input[name] if name in row.input else list(row.choices) for name in _query_names(task)}
 
 
 def check_input(task: Task, input: Fields | str) -> Fields:
-    """Return a query's fields, of which plain text can be the only one; ``InvalidInputError`` if they do not fit."""
+    """Return a query's fields, of which plain text can be the only one; ``InvalidInputError`` if they do not fit.
+
+    The list ``choices`` of a multiple-choice query need not be in the template; models then read it only if a prompt
+    lists it.
+    """
     names = ", ".join(map(repr, task.fields))
     if isinstance(input, str):
         if len(task.fields) != 1:
@@ -164,7 +173,8 @@ def check_input(task: Task, input: Fields | str) -> Fields:
             raise InvalidInputError(f"field {name!r} of task {task.name!r} is missing; found {given}")
     fields: Fields = plain(input)
     for name, value in fields.items():
-        if name not in task.fields:
+        if name not in _query_names(task):
+            names = ", ".join(map(repr, _query_names(task)))
             raise InvalidInputError(f"task {task.name!r} has no field {brief(name)}; it has {names}")
         if not is_value(value):
             raise InvalidInputError(f"field {name!r} of task {task.name!r} must be {VALUES}")

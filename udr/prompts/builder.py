@@ -85,7 +85,6 @@ class PromptBuilder:
         input: Fields | str,
         demonstrations: Sequence[RetrievedDemonstration],
         format: Format = Format.TEXT,
-        choices: Sequence[str] = (),
     ) -> Prompt:
         """Return the prompt with the best demonstrations that fit; exactly ``budget - reserve`` tokens fits.
 
@@ -94,30 +93,28 @@ class PromptBuilder:
 
         Args:
             task: formats the query and gives the instruction.
-            input: the query's fields by name; plain text if the task has one field.
+            input: the query's fields by name, with the list ``choices`` if the options of a multiple-choice query are
+                to be listed; plain text if the task has one field.
             demonstrations: in the order of choice, as a retriever returns them; of this task or of others.
             format: text, chat messages or records.
-            choices: the options of a multiple-choice query, if they are to be listed and its input has none.
 
         Raises:
             InvalidInputError: the input does not fit the task or lacks the field to truncate; a multiple-choice query
-                has no choices to list, or they are to be truncated; the choices are no list of texts; a record would
-                have two targets; the chat template rejects the messages; a layout is given for another format than
-                messages; there is no such format.
+                has no choices to list, or they are to be truncated; a record would have two targets; the chat template
+                rejects the messages; a layout is given for another format than messages; there is no such format.
             TooLongError: the query does not fit, even without demonstrations.
         """
         format = one_of(Format, format)
         self.check(format)
-        if isinstance(choices, str) or not all(isinstance(choice, str) for choice in choices):
-            raise InvalidInputError(f"choices must be a list of texts, found {brief(choices)}")
-        input, truncated = self._truncated(task, formatting.check_input(task, input), format, choices)
-        layout = self._layout(task, input, format, choices, demonstrations)
+        input, truncated = self._truncated(task, formatting.check_input(task, input), format)
+        layout = self._layout(task, input, format, demonstrations)
         tokens = fit(layout, self.budget - self.reserve)
         positions = layout.arranged(tuple(tokens))
         shown = [demonstrations[n] for n in positions]
         # Those beyond k only fill what room is left.
         k = demonstrations.k if isinstance(demonstrations, Retrieval) else None
-        query = formatting.SEPARATOR.join((self._options(task, input, choices), layout.query))
+        options = self._options(task, input)
+        query = formatting.SEPARATOR.join((options, layout.query))
         chat = None
         if format is Format.MESSAGES:
             chat = messages(self.layout, layout.instruction, [layout.blocks[n] for n in positions], layout.query)
@@ -142,7 +139,7 @@ class PromptBuilder:
             skipped=len({*range(len(demonstrations))[:k]}.difference(positions)),
             filled=0 if k is None else sum(position >= k for position in positions),
             tokenizer=getattr(self.tokenizer, "name", None),
-            parts=self._parts(task, layout, self._options(task, input, choices), sum(tokens.values())),
+            parts=self._parts(task, layout, options, sum(tokens.values())),
         )
         if not isinstance(demonstrations, Retrieval):
             return prompt
@@ -169,20 +166,18 @@ class PromptBuilder:
             reserve=self.reserve,
         )
 
-    def _truncated(
-        self, task: Task, input: Fields, format: Format, choices: Sequence[str]
-    ) -> tuple[Fields, Truncation | None]:
+    def _truncated(self, task: Task, input: Fields, format: Format) -> tuple[Fields, Truncation | None]:
         """Return the input, its field truncated if necessary and allowed, and what was truncated."""
         field, limit = self.truncate, self.budget - self.reserve
         if field is not None and field not in task.fields:
             names = ", ".join(map(repr, task.fields))
             raise InvalidInputError(f"task {task.name!r} has no field {brief(field)} to truncate; it has {names}")
-        if field == "choices" and self.list_options and task.kind is Kind.MULTIPLE_CHOICE and not choices:
+        if field == "choices" and self.list_options and task.kind is Kind.MULTIPLE_CHOICE:
             problem = "cannot truncate the field 'choices', whose values list_options lists"
             raise InvalidInputError(f"{problem}; truncate another field, or do not list the options")
 
         def bare(fields: Fields) -> int:
-            return self._layout(task, fields, format, choices).bare
+            return self._layout(task, fields, format).bare
 
         needed = bare(input)
         if needed <= limit:
@@ -205,11 +200,10 @@ class PromptBuilder:
         task: Task,
         input: Fields,
         format: Format,
-        choices: Sequence[str],
         demonstrations: Sequence[RetrievedDemonstration] = (),
     ) -> PromptLayout:
-        query = formatting.query_prompt(task, input, choices)
-        options = self._options(task, input, choices)
+        query = formatting.query_prompt(task, input)
+        options = self._options(task, input)
         instruction = f"{task.instruction}\n{options}" if options else task.instruction
         in_turns = format is Format.MESSAGES and self.layout is Layout.TURNS
         blocks = [self._block(task, demonstration, in_turns=in_turns) for demonstration in demonstrations]
@@ -228,16 +222,17 @@ class PromptBuilder:
         user, assistant = turns(task, demonstration)
         return Block((user, assistant), text[len(user) : len(text) - len(assistant)], tokens)
 
-    def _options(self, task: Task, input: Fields, choices: Sequence[str]) -> str:
+    def _options(self, task: Task, input: Fields) -> str:
         if not self.list_options:
             return ""
-        if task.kind is Kind.MULTIPLE_CHOICE and not choices:
-            values = input.get("choices")
-            if isinstance(values, str) or not isinstance(values, Sequence) or not values:
-                problem = f"cannot list the options of a query of task {task.name!r}: its input has no list 'choices'"
-                raise InvalidInputError(f"{problem}; give the query's choices")
-            choices = [formatting.value_text(value) for value in values]
-        return formatting.listing(task, choices)
+        if task.kind is not Kind.MULTIPLE_CHOICE:
+            return formatting.listing(task)
+        values = input.get("choices")
+        if isinstance(values, str) or not isinstance(values, Sequence) or not values:
+            found = f"found {brief(values)}" if "choices" in input else "its input has no field 'choices'"
+            problem = f"cannot list the options of a query of task {task.name!r}: {found}"
+            raise InvalidInputError(f"{problem}; give its choices as a list in the field 'choices' of the input")
+        return formatting.listing(task, [formatting.value_text(value) for value in values])
 
     def _special_tokens(
         self, shown: Sequence[RetrievedDemonstration], task: Task, query: str

@@ -148,7 +148,9 @@ class PromptBody(_Query):
     message_tokens: int = Field(
         default=0, ge=0, description="Tokens of a message besides its content, if there is no chat template."
     )
-    list_options: bool = Field(default=False, description="List the labels after the instruction.")
+    list_options: bool = Field(
+        default=False, description="List the labels, or the input's choices, after the instruction."
+    )
     truncate: str | None = Field(default=None, description="The field of the query to truncate if it does not fit.")
 
     def building(self) -> BuildingOptions:

@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from tests.fakes import NOTES, write_task
+from tests.fakes import NOTES, QUESTIONS, write_task
 from tests.tiny_models import save_encoder
 from tests.udr.models.test_tokenizer import save_word_tokenizer
 from udr import Row, __version__
@@ -122,6 +122,22 @@ def test_prompt_counts_with_the_named_tokenizer(run: Run, real_index: Path, tmp_
     # It adds [CLS] and [SEP].
     assert answer["tokens"] == len(re.findall(r"\w+|[^\w\s]+", answer["prompt"])) + 2
     assert len(answer["demonstrations"]) == 3
+
+
+def test_a_prompt_lists_the_choices_that_the_query_gives(run: Run, tmp_path: Path) -> None:
+    keys = {name: value for name, value in QUESTIONS.items() if name != "labels"} | {"kind": "multiple_choice"}
+    row = {"id": "1", "input": {"question": "What is green?"}, "target": "sea", "choices": ["sea", "sun"]}
+    write_task(tmp_path / "tasks", keys, train=[row])
+    save_encoder(tmp_path / "model")
+    index = tmp_path / "index"
+    build(BuildConfig(tasks=tmp_path / "tasks", out=index, model=str(tmp_path / "model"), device="cpu"))
+    command = ("prompt", index, "--task", "questions", "--budget", 500, "--list-options", "--input", "question=Red?")
+    status, out, err = run(*command, "--input", "choices=rose", "--input", "choices=coal")
+    assert (status, err) == (0, "")
+    assert "asks for.\nOptions:\n- rose\n- coal\n\nQuestion: What is green?" in out
+    for given, found in (((), "its input has no field 'choices'"), (("--input", "choices=rose"), "found 'rose'")):
+        status, _, err = run(*command, *given)
+        assert status == 1 and f"{found}; give each as --input choices=CHOICE\n" in err
 
 
 def test_k_may_be_as_large_as_the_pool_with_what_was_written(run: Run, real_index: Path, tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ import pytest
 from tests.fakes import QUESTIONS
 from udr.data import (
     TaskFamily,
+    Template,
     Wording,
     check_input,
     copy_text,
@@ -33,6 +34,7 @@ CHOICE = parse_task(
     }
 )
 ROW = Row(id="1", input={"question": "What is the capital of Burkina Faso ?"}, target="location")
+UNSHOWN = replace(CHOICE, input=Template("Q: {question}"))
 CHOICE_ROW = Row(id="1", input={"question": "Up?"}, target="sky", choices=("sky", "sea"))
 FAMILIES = [TaskFamily("a", "Do a."), TaskFamily("b", "Do b.")]
 SHOWN = "Question: What is the capital of Burkina Faso ?\nAnswer type: location"
@@ -50,12 +52,24 @@ def test_a_row_is_asked_with_the_fields_of_a_query() -> None:
     more = replace(CHOICE_ROW, input={**CHOICE_ROW.input, "url": "http://x"})
     for task, row, expected in (
         (CHOICE, more, {"question": "Up?", "choices": ["sky", "sea"]}),
+        (UNSHOWN, more, {"question": "Up?", "choices": ["sky", "sea"]}),
         (TREC, ROW, {"question": "What is the capital of Burkina Faso ?"}),
     ):
         fields = query_fields(task, row)
         assert fields == expected and check_input(task, fields) == expected
     with pytest.raises(InvalidInputError, match="task 'choice' has no field 'url'"):
         check_input(CHOICE, {**query_fields(CHOICE, more), "url": "http://x"})
+    with pytest.raises(InvalidInputError, match="task 'questions' has no field 'choices'"):
+        check_input(TREC, {"question": "Up?", "choices": ["sky", "sea"]})
+
+
+def test_choices_that_no_template_names_are_not_read() -> None:
+    asked, bare = query_fields(UNSHOWN, CHOICE_ROW), {"question": "Up?"}
+    assert asked != bare
+    for read in (Wording.of_task(UNSHOWN).query, Wording.of_task(UNSHOWN).words):
+        assert read(asked) == read(bare)
+    assert formatting.query_prompt(UNSHOWN, asked) == formatting.query_prompt(UNSHOWN, bare)
+    assert input_copy_text(UNSHOWN, asked) == input_copy_text(UNSHOWN, bare)
 
 
 def test_the_encoder_reads_exactly_this() -> None:

@@ -79,11 +79,10 @@ def build(
     *,
     task: Task = TASK,
     input: Any = FRENCH,
-    choices: Sequence[str] = (),
     budget: int = 1000,
     **options: Any,
 ) -> Prompt:
-    return PromptBuilder(Words(), budget, **options).build(task, input, demonstrations, format, choices)
+    return PromptBuilder(Words(), budget, **options).build(task, input, demonstrations, format)
 
 
 def turns(*args: Any, **options: Any) -> list[str]:
@@ -171,10 +170,11 @@ def test_the_reserve_is_kept_for_the_answer() -> None:
         ({"truncate": "text"}, "no field 'text' to truncate; it has 'question'"),
         ({"input": {"product": "x"}}, "question"),
         ({"input": {"question": "x", "stars": 5}}, "stars"),
-        ({"list_options": True, "task": make_task(**CHOICE)}, "give the query's choices"),
-        (LISTED_AS_TEXT, "give the query's choices"),
-        ({"choices": "zz"}, "choices must be a list of texts, found 'zz'"),
-        ({"choices": ["a", 1]}, r"choices must be a list of texts, found \['a', 1\]"),
+        (
+            {"list_options": True, "task": make_task(**CHOICE)},
+            "its input has no field 'choices'; give its choices as a list in the field 'choices' of the input",
+        ),
+        (LISTED_AS_TEXT, "found 'A'; give its choices as a list"),
         (
             {**LISTED_AS_TEXT, "input": OPTIONS_OF, "truncate": "choices"},
             "cannot truncate the field 'choices', whose values list_options lists",
@@ -289,16 +289,16 @@ def test_the_order_is_by_similarity_and_the_choice_by_rank(order: Order, shown: 
 
 
 @pytest.mark.parametrize(
-    ("keys", "input", "choices", "listed"),
+    ("keys", "input", "listed"),
     [
-        ({"verbalizer": {"person": "a human"}}, "Where ?", [], ["place", "a human", "number"]),
-        (CHOICE, "Where ?", ["at home", "{question}"], ["at home", "{question}"]),
-        ({**CHOICE, "input": TWO}, OPTIONS_OF, [], ["at home", "{question}"]),
+        ({"verbalizer": {"person": "a human"}}, "Where ?", ["place", "a human", "number"]),
+        (CHOICE, OPTIONS_OF, ["at home", "{question}"]),
+        ({**CHOICE, "input": TWO}, OPTIONS_OF, ["at home", "{question}"]),
     ],
-    ids=["labels, verbalised", "choices given", "choices in the input"],
+    ids=["labels, verbalised", "choices", "choices in the template"],
 )
-def test_options_are_listed(keys: dict[str, object], input: object, choices: list[str], listed: list[str]) -> None:
-    prompt = build(task=make_task(**keys), input=input, choices=choices, list_options=True)
+def test_options_are_listed(keys: dict[str, object], input: object, listed: list[str]) -> None:
+    prompt = build(task=make_task(**keys), input=input, list_options=True)
     expected = "".join(f"\n- {option}" for option in listed)
     assert f"asks for.\nOptions:{expected}\n\nQuestion: Where ?\n" in (prompt.text or "")
     assert prompt.tokens == Words().count(prompt.text or "")
@@ -335,7 +335,7 @@ def test_special_tokens_in_data_are_left_and_reported() -> None:
     assert "<|im_start|>system [SEP]" in (prompt.text or "") and query in (prompt.text or "")
     assert prompt.to_json()["special_tokens"] == [token.to_json() for token in prompt.special_tokens]
     # Listed choices are data, an instruction is not.
-    listed = build(task=make_task(**CHOICE), choices=["a", "[SEP]"], list_options=True)
+    listed = build(task=make_task(**CHOICE), input=OPTIONS_OF | {"choices": ["a", "[SEP]"]}, list_options=True)
     assert listed.special_tokens == (SpecialToken(token="[SEP]", task="questions", id=None),)
     assert build(CAPITAL, task=make_task(instruction="Answer before </s>.")).special_tokens == ()
 

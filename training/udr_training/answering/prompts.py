@@ -153,7 +153,6 @@ class PromptWriter:
                 formatting.query_fields(task, query),
                 [_retrieved(task, row, len(rows) - n) for n, row in enumerate(rows)],
                 self._format,
-                query.choices,
             )
         except TooLongError as error:
             raise TooLongError(f"task {task.name!r}, row {query.id!r}: {error} ({BUDGET})") from error
