@@ -45,6 +45,11 @@ _OPERATORS = re.compile(
 )
 _FIRST = re.compile(rf"=|{_MARK}")
 
+# Exponents, and a fraction after a whole number: folded without a mark, 5² is 52, and 1½ is 11/2.
+_RAISED = re.compile(r"([\u00b9\u00b2\u00b3\u2070\u2074-\u207b]+|(?<=\d)\s*[\u00bc-\u00be\u2150-\u215f\u2189])")
+_RAISE = "\uff3e"
+"""Their mark: a wide ^, which no folded text has, so that texts that are then equal have one copy key without it."""
+
 
 def copy_key(task: Task, input: Fields, choices: Sequence[str] = ()) -> bytes:
     """Return the key by which an index finds an input's copies, 16 bytes: all have it, but so may others.
@@ -69,11 +74,13 @@ def normalised(text: str) -> str:
     """Return a text without case, spaces, quotes and punctuation; operators and emoticons stay.
 
     Letters, marks, digits and symbols (emoji, ``+``) stay, and of what Unicode calls punctuation the marks that change
-    what an input asks: ``7 - 5``, ``7 / 5``, ``1.5``, ``-5``, ``a/b``, ``C#``, ``:)``. Texts that are then equal are
-    copies.
+    what an input asks: ``7 - 5``, ``7 / 5``, ``1.5``, ``-5``, ``a/b``, ``C#``, ``:)``. Exponents differ from digits.
+    Texts that are then equal are copies.
     """
     kept, end = list[str](), 0
-    spaced = " ".join(folded(text).translate(_QUOTES_AND_DASHES).split())
+    parts = enumerate(_RAISED.split(text))
+    whole = folded(text) if text.isascii() else "".join(_RAISE * (number % 2) + folded(part) for number, part in parts)
+    spaced = " ".join(whole.translate(_QUOTES_AND_DASHES).split())
     for mark in _FIRST.finditer(spaced):
         # Where none begins, looking for one would take most of the time.
         if mark.start() >= end and (operators := _OPERATORS.match(spaced, mark.start())):

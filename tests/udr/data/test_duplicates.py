@@ -20,17 +20,18 @@ TASK = parse_task(
     }
 )
 CHARACTERS = "aA \u0301\u0323.,_1\u00df\ufdfa\u0e02\u0e33\uff9e\u00a0\U0001f602<=\u0338\u00ad\ue000\U00050000\n"
-OPERATORS = "-*/.%#:()\u2013\uff0d\"'"
+OPERATORS, RAISED = "-*/.%#:()\u2013\uff0d\"'", "0\u00b2\u207b\u00bd"
 
 
 def without_punctuation(folded: str) -> str:
     return "".join(character for character in folded if unicodedata.category(character)[0] not in "ZCP")
 
 
-@given(st.text(st.sampled_from(CHARACTERS + OPERATORS) | st.characters(), max_size=30))
+@given(st.text(st.sampled_from(CHARACTERS + OPERATORS + RAISED) | st.characters(), max_size=30))
 def test_spaces_controls_and_punctuation_other_than_operators_do_not_count(text: str) -> None:
     folded = unicodedata.normalize("NFKC", text).casefold()
-    kept, letters = normalised(text), without_punctuation(folded)
+    # Without the mark of exponents, which no folded text has.
+    kept, letters = normalised(text).replace("\uff3e", ""), without_punctuation(folded)
     if letters:
         # So copies have the same key: that of the rest.
         assert without_punctuation(kept) == letters
@@ -64,6 +65,12 @@ def test_spaces_controls_and_punctuation_other_than_operators_do_not_count(text:
         ("good:-)", "good:-("),
         ("\uff13\uff0d\uff12", "\uff13\uff0f\uff12"),
         ("\u0663\u066b\u0665", "\u0663\u0665"),
+        ("What is 5\u00b2?", "What is 52?"),
+        ("x\u00b2 - 3", "x2 - 3"),
+        ("(x + 1)\u00b9\u2070", "(x + 1)10"),
+        ("10\u207b\u00b3", "10\u22123"),
+        ("1\u00bd cups", "11\u20442 cups"),
+        ("1 \u00be", "13\u20444"),
     ],
 )
 def test_operators_and_emoticons_tell_inputs_apart(first: str, second: str) -> None:
@@ -91,6 +98,10 @@ def test_operators_and_emoticons_tell_inputs_apart(first: str, second: str) -> N
         ("(see this)", "see this"),
         ("Note: this", "Note this"),
         ("good :) ", "good :)."),
+        ("what is x\u00b2 - 3?", "What is x\u00b2-3"),
+        ("1 \u00bd cups.", "1\u00bd cups"),
+        ("\u00bd cup", "1\u20442 cup"),
+        ("H\u2082O", "H2O"),
     ],
 )
 def test_repeats_are_copies_whatever_their_punctuation(first: str, second: str) -> None:
