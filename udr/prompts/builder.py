@@ -27,7 +27,8 @@ class PromptBuilder:
         order: the order in which the prompt shows demonstrations; it does not affect which ones are chosen.
         seed: the seed of the order ``shuffle``.
         layout: where chat messages show the demonstrations.
-        message_tokens: tokens of each chat message beside its content, if the tokenizer has no chat template.
+        message_tokens: tokens of each chat message beside its content, if the tokenizer has no chat template; None is
+            what the tokenizer's own ``message_tokens`` says, or 0.
         list_options: list the labels, or the query's choices, after the instruction.
         truncate: the query field that may be truncated if the query would not fit. Demonstrations are never truncated.
 
@@ -44,7 +45,7 @@ class PromptBuilder:
     order: Order = Order.NEAREST_LAST
     seed: int = 0
     layout: Layout = Layout.TURNS
-    message_tokens: int = 0
+    message_tokens: int | None = None
     list_options: bool = False
     truncate: str | None = None
 
@@ -54,6 +55,8 @@ class PromptBuilder:
             kind = type(self.tokenizer).__name__
             message = f"the tokenizer must be an object with count(text), found {kind}; see udr.load_tokenizer"
             raise InvalidInputError(message)
+        if self.message_tokens is None:
+            object.__setattr__(self, "message_tokens", getattr(self.tokenizer, "message_tokens", 0))
         for name in ("budget", "reserve", "message_tokens", "seed"):
             number = getattr(self, name)
             if isinstance(number, bool) or not isinstance(number, Integral):
@@ -65,7 +68,7 @@ class PromptBuilder:
         if not 0 <= self.reserve < self.budget:
             bounds = f"at least 0 and below the budget of {self.budget} tokens"
             raise InvalidInputError(f"the reserve must be {bounds}, found {self.reserve}")
-        if self.message_tokens < 0:
+        if (self.message_tokens or 0) < 0:
             raise InvalidInputError(f"message_tokens must be at least 0, found {self.message_tokens}")
         object.__setattr__(self, "order", one_of(Order, self.order))
         object.__setattr__(self, "layout", one_of(Layout, self.layout))
@@ -210,7 +213,7 @@ class PromptBuilder:
         order = arranged(self.order, demonstrations, query, self.seed)
         if format is Format.MESSAGES and isinstance(self.tokenizer, ChatCounter) and self.tokenizer.has_chat_template:
             return ChatLayout(self.tokenizer, instruction, blocks, query, order, layout=self.layout)
-        pair = 2 * self.message_tokens if format is Format.MESSAGES else 0
+        pair = 2 * (self.message_tokens or 0) if format is Format.MESSAGES else 0
         return PromptLayout(self.tokenizer, instruction, blocks, query, order, pair, pair if in_turns else 0)
 
     def _block(self, task: Task, demonstration: RetrievedDemonstration, *, in_turns: bool) -> Block:

@@ -40,7 +40,7 @@ class BuildingOptions(TypedDict, total=False):
     order: Order
     seed: int
     layout: Layout
-    message_tokens: int
+    message_tokens: int | None
     list_options: bool
     truncate: str | None
 

@@ -145,8 +145,10 @@ class PromptBody(_Query):
     layout: OneOf[Layout] = Field(
         default=Layout.TURNS, description="Where chat messages show the demonstrations; only for messages."
     )
-    message_tokens: int = Field(
-        default=0, ge=0, description="Tokens of a message besides its content, if there is no chat template."
+    message_tokens: int | None = Field(
+        default=None,
+        ge=0,
+        description="Tokens of a message besides its content, if there is no chat template; if absent, 4 for OpenAI's.",
     )
     list_options: bool = Field(
         default=False, description="List the labels, or the input's choices, after the instruction."

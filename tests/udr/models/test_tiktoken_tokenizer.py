@@ -12,9 +12,12 @@ import pytest
 import tiktoken
 import tiktoken_ext.openai_public
 
+from tests.fakes import QUESTIONS
+from udr.data import parse_task
 from udr.errors import InvalidInputError, MissingExtraError, ModelError
 from udr.installation import install_extra
 from udr.models import LoadedTokenizer, TiktokenTokenizer, check_tokenizer, load_tokenizer
+from udr.prompts import Format, PromptBuilder
 
 RANKS = {bytes([n]): n for n in range(256)} | {b"ab": 256, b"abab": 257, b"\n\n": 258}
 FILE = b"".join(base64.b64encode(token) + b" %d\n" % rank for token, rank in RANKS.items())
@@ -55,6 +58,13 @@ def test_a_file_and_an_encoding_count_alike(tokenizer: LoadedTokenizer, text: st
 def test_special_tokens_in_data_count_as_plain_text(tokenizer: LoadedTokenizer) -> None:
     assert tokenizer.count("<|endoftext|>") > 1
     assert tokenizer.special_tokens == ("<|endoftext|>",) and not tokenizer.has_chat_template
+
+
+def test_each_message_of_a_chat_takes_four_tokens_beside_its_content(tokenizer: LoadedTokenizer) -> None:
+    for given, expected in ((None, 4), (0, 0), (3, 3)):
+        task = parse_task({**QUESTIONS, "instruction": "Say."})
+        prompt = PromptBuilder(tokenizer, 100, message_tokens=given).build(task, "ab?", [], Format.MESSAGES)
+        assert prompt.tokens == tokenizer.count("Say.\n\nQuestion: ab?\nAnswer type:") + 2 * expected
 
 
 def test_the_fingerprint_depends_on_name_and_tokens(file: Path, tokenizer: LoadedTokenizer) -> None:

@@ -31,7 +31,12 @@ class TiktokenTokenizer(LoadedTokenizer):
     """A tiktoken encoding; special tokens in data count as plain text, as in OpenAI's API.
 
     It has no chat template, since OpenAI's is not published.
+
+    Attributes:
+        message_tokens: about what OpenAI's models take for each message beside its content.
     """
+
+    message_tokens = 4
 
     def __init__(self, encoding: "Encoding", name: str | None = None) -> None:
         self.name, self._encoding = name or encoding.name, encoding

@@ -21,8 +21,9 @@ Render = Callable[[Sequence[Message]], str]
 class TokenCounter(Protocol):
     """Anything that counts the tokens of a text.
 
-    Two optional attributes: with ``fingerprint``, demonstrations that an index has counted with the same tokenizer are
-    not counted again; with ``special_tokens``, a prompt reports special tokens in its data.
+    Three optional attributes: if there is a ``fingerprint``, demonstrations that an index has counted with the same
+    tokenizer are not counted again; a prompt reports ``special_tokens`` in its data; each message of a chat takes
+    ``message_tokens`` beside its content.
     """
 
     def count(self, text: str) -> int:
