@@ -61,7 +61,6 @@ def test_stored_answers_have_their_demonstrations_and_only_new_prompts_are_answe
     ("setting", "value", "message"),
     [
         ("seed", 1, "seed = 0 here, 1 requested"),
-        ("limit", 3, "limit = null here, 3 requested"),
         ("pool", 20, "pool = null here, 20 requested"),
         ("dtype", "bfloat16", 'lm_dtype = "float32" here, "bfloat16" requested'),
     ],
@@ -100,15 +99,36 @@ def test_a_directory_whose_claim_was_interrupted_is_free(tasks: Path, tmp_path: 
     assert len(files(tmp_path)) == 2 and not (tmp_path / ".config.json.tmp").exists()
 
 
-@pytest.mark.parametrize(("split", "changed"), [("train", "pool"), ("test", "test")])
-def test_changed_rows_are_answered_again(
-    tasks: Path, tmp_path: Path, split: str, changed: str, caplog: pytest.LogCaptureFixture
+def test_all_rows_are_answered_again_with_a_changed_pool(
+    tasks: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     run(tasks, tmp_path / "out")
     lm = CopyLM()
-    run(changed_copy(tasks, tmp_path / "tasks", "grass", "glass", split), tmp_path / "out", lm)
+    run(changed_copy(tasks, tmp_path / "tasks", "grass", "glass", "train"), tmp_path / "out", lm)
     assert lm.asked == 2 * 2 * 4
-    assert f"changed since: {changed}_rows; answering again" in caplog.text
+    assert "changed since: pool_rows; answering again" in caplog.text
+
+
+def test_a_changed_test_row_is_answered_again_with_its_block(tasks: Path, tmp_path: Path) -> None:
+    run(tasks, tmp_path / "out")
+    lm, copied = CopyLM(), tmp_path / "tasks"
+    again = run(changed_copy(tasks, copied, "grass", "glass", "test"), tmp_path / "out", lm)
+    assert lm.asked == 2 * 2 * 2
+    assert again.to_json()["means"] == run(copied, tmp_path / "new").to_json()["means"]
+    assert files(tmp_path / "out") == files(tmp_path / "new")
+
+
+def test_more_test_rows_go_on_and_fewer_lose_nothing(tasks: Path, tmp_path: Path) -> None:
+    small, large, again = CopyLM(), CopyLM(), CopyLM()
+    few = run(tasks, tmp_path / "out", small, limit=2).to_json()
+    whole = run(tasks, tmp_path / "out", large).to_json()
+    assert (small.asked, large.asked) == (PROMPTS // 2, PROMPTS // 2)
+    run(tasks, tmp_path / "new")
+    assert files(tmp_path / "out") == files(tmp_path / "new")
+    assert run(tasks, tmp_path / "out", again, limit=2).to_json() == few
+    # An odd number leaves a block whose other row was asked.
+    run(tasks, tmp_path / "out", again, limit=3)
+    assert run(tasks, tmp_path / "out", again).to_json() == whole and again.asked == 0
 
 
 @pytest.mark.parametrize("folder", [True, False])

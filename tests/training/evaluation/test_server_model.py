@@ -200,6 +200,14 @@ def test_an_interrupted_evaluation_asks_only_the_rest(
     assert len(asked) == 25 and len(set(asked)) == 24
 
 
+def test_more_test_rows_ask_only_for_these(udr: Udr, tasks: Path, server: ChatServer, tmp_path: Path) -> None:
+    arguments = command(tasks, server, "--output", tmp_path / "out")
+    status, out, _ = udr(*arguments, "--limit", 2)
+    assert status == 0 and "to use them: run the same command without --limit\n" in out
+    assert (udr(*arguments)[0], len(server.bodies)) == (0, 3 * 2 * 4)
+    assert len({json.dumps(messages) for messages in server.asked}) == 3 * 2 * 4
+
+
 def test_answers_read_by_older_rules_are_read_anew_and_not_asked_for(
     udr: Udr, tasks: Path, server: ChatServer, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -28,9 +28,7 @@ def test_a_verdict_of_too_few_rows_says_how_to_use_more() -> None:
     evaluation = replace(evaluation, runs=("runs/one",))
     found = verdict(evaluation)
     # Not a command: it would lack the options that limit what a server may cost.
-    assert found.remedy == (
-        "5 test rows are left out; to use them: run the same command without --limit, and with another --output"
-    )
+    assert found.remedy == "5 test rows are left out; to use them: run the same command without --limit"
     assert found.text == f"{found.sentence}\n{found.remedy}" and found.sentence.endswith(
         "needed for a gain of this size."
     )

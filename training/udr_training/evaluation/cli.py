@@ -159,7 +159,7 @@ def evaluate(
     place = output
     if output is not None:
         output = working_copy(output)
-        check_claim(output, {"lm_dtype": options.asked_by, "limit": limit, "pool": pool, "seed": seed})
+        check_claim(output, {"lm_dtype": options.asked_by, "pool": pool, "seed": seed})
     check_tasks(collection, max(config.shots), pool=pool)
 
     if dry_run:

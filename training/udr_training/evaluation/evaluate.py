@@ -4,7 +4,7 @@ import logging
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
 
@@ -82,7 +82,6 @@ def evaluate(
         "lm": model.fingerprint,
         "lm_dtype": model.dtype,
         "lm_wording": formatting.LM_WORDING,
-        "limit": config.limit,
         "pool": config.pool,
         "seed": config.seed,
         **model.settings,
@@ -128,6 +127,7 @@ def evaluate(
         "lm_name": model.name,
         **({"spent": model.spent} if model.spent else {}),
         **settings,
+        "limit": config.limit,
         "shots": config.shots,
         "resamples": RESAMPLES,
         "random_share": drawn,
@@ -155,12 +155,14 @@ class _Test:
     """A task and its test rows.
 
     Attributes:
+        hashes: of the queries, by id.
         of: the number of test rows of which these are a sample.
-        made_from: what the answers depend on, apart from the retriever.
+        made_from: see ``Cell``; without the retriever.
     """
 
     pool: Pool
     queries: tuple[Row, ...]
+    hashes: Mapping[str, str]
     of: int
     made_from: Mapping[str, Json]
 
@@ -169,8 +171,9 @@ class _Test:
         pool = folder.pool(config.pool, config.seed)
         test = folder.rows("test")
         queries = tuple(sample(test, config.limit, config.seed))
-        rows = {"pool_rows": pool_digest(pool), "test_rows": rows_digest(queries)}
-        return _Test(pool, queries, len(test), {"udr": __version__, **settings, **rows})
+        hashes = {query.id: rows_digest((query,)) for query in queries}
+        rows = {"limit": config.limit, "pool_rows": pool_digest(pool), "test_rows": rows_digest(queries)}
+        return _Test(pool, queries, hashes, len(test), {"udr": __version__, **settings, **rows})
 
 
 @dataclass(frozen=True)
@@ -203,10 +206,13 @@ class _Answers:
         )
 
     def _answers(self, shots: int, on_progress: Callable[[Progress], None]) -> list[Answer]:
-        pool, queries = self.test.pool, self.test.queries
+        pool, queries, hashes = self.test.pool, self.test.queries, self.test.hashes
         name, identity = (self.retriever.name, self.retriever.identity) if shots else (NO_RETRIEVER, {})
         cell = Cell(pool.task.name, name, shots, {**self.test.made_from, "retriever": identity})
-        answers = {answer.query: answer for answer in self.store.read(cell)}
+        stored = self.store.read(cell)
+        answers = {answer.query: answer for answer in stored if answer.row == hashes.get(answer.query, "")}
+        # A smaller sample drops no answer of a larger one.
+        others = [answer for answer in stored if answer.query not in hashes]
         if 0 < len(answers) < len(queries):
             message = "%s, %s, %d shots: resuming after %d of %d answers"
             _LOG.info(message, cell.task, cell.retriever, shots, len(answers), len(queries))
@@ -230,8 +236,8 @@ class _Answers:
             except PartialError as error:
                 failures.append(error)
                 continue
-            answers |= {answer.query: answer for answer in answered}
-            self.store.write(cell, [answers[query.id] for query in queries if query.id in answers])
+            answers |= {answer.query: replace(answer, row=hashes[answer.query]) for answer in answered}
+            self.store.write(cell, [*(answers[query.id] for query in queries if query.id in answers), *others])
         if failures:
             raise failures[0]
         return [answers[query.id] for query in queries]

@@ -46,7 +46,7 @@ class Evaluation:
     results: tuple[TaskResult, ...]
     config: Mapping[str, Json]
     runs: tuple[str, ...] = ()
-    use_all: str = "run the same command without --limit, and with another --output"
+    use_all: str = "run the same command without --limit"
 
     @property
     def tasks(self) -> tuple[str, ...]:

@@ -21,6 +21,8 @@ _LOG = logging.getLogger(__name__)
 _FORMAT = 1
 # What a kill during a claim leaves, and what the copy of a remote one has.
 _NOTHING = {".config.json.tmp", *MARKS}
+# Which test rows were asked for: each answer has its own row's hash.
+_ASKED_FOR = ("limit", "test_rows")
 
 NO_RETRIEVER = "none"
 """The retriever's name for prompts without demonstrations, whose answers all retrievers share."""
@@ -36,6 +38,7 @@ class Answer:
         text: the answer that is judged.
         written: what a model that writes its answers wrote; None for a model that chooses among options.
         parsing: how that was read as the answer; None likewise.
+        row: a hash of the row.
     """
 
     query: str
@@ -43,6 +46,7 @@ class Answer:
     text: str
     written: str | None = None
     parsing: Parsing | None = None
+    row: str | None = None
 
     def to_json(self) -> dict[str, Json]:
         """Return its JSON; keys that are None are omitted."""
@@ -52,8 +56,8 @@ class Answer:
     def from_json(value: Mapping[str, Any]) -> "Answer":
         """Return what ``to_json`` described."""
         parsing = value.get("parsing")
-        shown = tuple(value["demonstrations"])
-        return Answer(value["query"], shown, value["text"], value.get("written"), parsing and Parsing(parsing))
+        read = {**value, "demonstrations": tuple(value["demonstrations"]), "parsing": parsing and Parsing(parsing)}
+        return Answer(**read)
 
 
 Answering = Callable[[Sequence[Row], Sequence[Shown], int, Callable[[int], None]], list[Answer]]
@@ -68,7 +72,7 @@ class Cell:
     """The answers of one task, one retriever, by its full name, and one number of demonstrations.
 
     Attributes:
-        made_from: everything that the answers depend on.
+        made_from: everything that the answers depend on; for information, ``limit`` and ``test_rows``, too.
     """
 
     task: str
@@ -97,7 +101,7 @@ class AnswerStore:
         self._memory: dict[bytes, tuple[Answer, ...]] = {}
 
     def read(self, cell: Cell) -> tuple[Answer, ...]:
-        """Return a cell's answers in the order written; none if they were made from something else.
+        """Return a cell's answers in the order written, of whatever rows; none if they were made from something else.
 
         Raises:
             ArtifactError: the file is not from an evaluation.
@@ -113,7 +117,8 @@ class AnswerStore:
             answers = tuple(map(Answer.from_json, lines))
         except (ValueError, KeyError, TypeError) as error:
             raise ArtifactError(f"{path}: contains no answers of an evaluation; remove it: {error}") from error
-        changed = [name for name, value in cell.made_from.items() if made_from.get(name) != value]
+        depends = [name for name in cell.made_from if name not in _ASKED_FOR]
+        changed = [name for name in depends if made_from.get(name) != cell.made_from[name]]
         if changed:
             _LOG.warning("%s: changed since: %s; answering again", path, ", ".join(changed))
             return ()
@@ -138,7 +143,8 @@ def _path(folder: Path, cell: Cell) -> Path:
 def claim(folder: Path, settings: Mapping[str, Json]) -> None:
     """Make a directory this evaluation's, or check that it is.
 
-    Retrievers, tasks and numbers of demonstrations may change from call to call; each has its own answers.
+    Retrievers, tasks and numbers of demonstrations may change from call to call; each has its own answers. So may the
+    number of test rows.
 
     Args:
         folder: the directory; created if missing.
