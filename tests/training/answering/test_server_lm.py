@@ -106,6 +106,11 @@ def test_no_question_is_asked_twice(server: ChatServer, paid: PaidAnswers, tmp_p
     chat(server, paid, "body.top_p=0.5").ask([question("a")])
     chat(server, paid).ask([Question(question("a").prompt, 9, sample=1)])
     assert len(server.bodies) == 5
+    # A router may choose who answers by a header; which key is sent changes nothing.
+    for line, sent in (("header.X-Provider=a", 6), ("header.x-provider=a", 6), ("header.X-Provider=b", 7)):
+        chat(server, paid, line).ask([question("a")])
+        assert len(server.bodies) == sent
+    assert chat(server, paid, "header.X-Provider=a").fingerprint != chat(server, paid).fingerprint
 
 
 def test_an_answered_question_sends_nothing_not_even_for_the_models_name(server: ChatServer, paid: PaidAnswers) -> None:

@@ -48,8 +48,13 @@ def test_settings_are_read_from_lines() -> None:
     settings = read_settings([*lines, "header.X-Title=udr", "query.api-version=2026-01-01"])
     assert (settings.concurrency, settings.timeout, settings.attempts) == (3, 9.5, 6)
     assert settings.body == {"top_p": 0.5, "stop": None, "user": "me", "note": "a b"}
-    assert settings.asked == {"body": settings.body, "query": {"api-version": "2026-01-01"}}
+    assert settings.asked == {
+        "body": settings.body,
+        "query": {"api-version": "2026-01-01"},
+        "headers": {"x-title": "udr"},
+    }
     assert read_settings(()) == ServerSettings()
+    assert read_settings(["header.api-key=$KEY"]).asked == ServerSettings().asked == {"body": {}, "query": {}}
 
 
 @pytest.mark.parametrize(

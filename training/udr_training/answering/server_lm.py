@@ -215,6 +215,8 @@ class ServerLM:
 
     def _keys(self, questions: Sequence[Question], bodies: Sequence[Mapping[str, Json]]) -> list[bytes]:
         path = f"{_PATHS[self.api]}?{json.dumps(dict(self.settings.query), sort_keys=True)}"
+        if headers := self.settings.plain_headers:
+            path += json.dumps(headers, sort_keys=True)
         return [
             answer_key(self.address.url, path, body, question.sample)
             for question, body in zip(questions, bodies, strict=True)

@@ -43,7 +43,13 @@ class ServerSettings:
     @property
     def asked(self) -> dict[str, Json]:
         """The settings that answers depend on."""
-        return {"body": dict(self.body), "query": dict(self.query)}
+        headers: dict[str, Json] = {"headers": dict(self.plain_headers)} if self.plain_headers else {}
+        return {"body": dict(self.body), "query": dict(self.query), **headers}
+
+    @property
+    def plain_headers(self) -> dict[str, str]:
+        """The headers that are no secrets, by names in lower case: by one, a router may choose who answers."""
+        return {name.lower(): value for name, value in self.headers.items() if not value.startswith("$")}
 
     @property
     def num_answers(self) -> int:
