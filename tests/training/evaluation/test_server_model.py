@@ -109,6 +109,14 @@ def test_unparsable_answers_are_counted_and_shown(udr: Udr, tasks: Path, server:
     ]
 
 
+def test_answers_that_are_cut_are_counted(
+    udr: Udr, tasks: Path, server: ChatServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    server.finish, server.answer_of = "length", lambda messages: "<think>Let me see"
+    assert udr(*command(tasks, server, "--tasks", "reviews"))[0] == 0
+    assert "reviews: 4 of 4 answers were cut, and 4 of these are unparsable; a model that thinks first" in caplog.text
+
+
 def test_a_dry_run_counts_what_would_be_asked(udr: Udr, tasks: Path, server: ChatServer, tmp_path: Path) -> None:
     options: list[object] = ["--tasks", "colours,reviews", "--retrievers", "random,bm25", "--shots", "0,2"]
     _, out, _ = udr(*command(tasks, server, *options), "--dry-run", "--json")

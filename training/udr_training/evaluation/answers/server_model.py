@@ -9,13 +9,17 @@ from udr.data import Kind, Pool, Task
 from udr.prompts import Format
 from udr.types import Json, Row
 from udr_training.answering import (
+    MORE_TOKENS,
     AnswerForm,
     AnswerRooms,
     Api,
     BuiltPrompt,
+    ParsedAnswer,
+    Parsing,
     PromptSettings,
     PromptWriter,
     Question,
+    Reply,
     ServerLM,
     ends_of,
     form_fields,
@@ -127,10 +131,17 @@ class ServerModel:
             parse_answer(task, query, reply.text, form, one_line=one_line)
             for query, reply in zip(queries, replies, strict=True)
         ]
+        self._say_cut(task, replies, parsed)
         return [
             Answer(query.id, prompt.shown, answer.text, reply.text, answer.parsing)
             for query, prompt, answer, reply in zip(queries, built, parsed, replies, strict=True)
         ]
+
+    def _say_cut(self, task: Task, replies: Sequence[Reply], parsed: Sequence[ParsedAnswer]) -> None:
+        cut = [answer.parsing for reply, answer in zip(replies, parsed, strict=True) if reply.finish == "length"]
+        if cut:
+            message = "task %s: %d of %d answers were cut, and %d of these are unparsable; %s"
+            _LOG.warning(message, task.name, len(cut), len(replies), cut.count(Parsing.UNPARSABLE), MORE_TOKENS)
 
     def _say_fewer(self, pool: Pool, shown: Sequence[Shown], built: Sequence[BuiltPrompt], shots: int) -> None:
         fewer = sum(len(prompt.shown) < min(shots, len(item.rows)) for item, prompt in zip(shown, built, strict=True))
