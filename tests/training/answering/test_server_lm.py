@@ -90,6 +90,23 @@ def test_settings_replace_and_remove_fields(
     assert lm.fingerprint != chat(server, paid).fingerprint and "secret" not in lm.name
 
 
+def test_secrets_in_query_and_body_are_sent_and_not_shown(
+    server: ChatServer, paid: PaidAnswers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MINE", "secret-3")
+    lm = chat(server, paid, "query.key=$MINE", "body.api_key=$MINE", policy=FAST)
+    lm.ask([question("a")])
+    assert (server.queries[-1], server.bodies[0]["api_key"]) == ("key=secret-3", "secret-3")
+    # Another key is no other question.
+    monkeypatch.setenv("MINE", "secret-4")
+    chat(server, paid, "query.key=$MINE", "body.api_key=$MINE").ask([question("a")])
+    assert len(server.bodies) == 1
+    server.always = Failure(200, "no JSON")
+    with pytest.raises(FeedbackError, match="the response is not JSON, it begins with 'no JSON'") as raised:
+        lm.ask([question("b")])
+    assert "secret" not in str(raised.value)
+
+
 def test_no_question_is_asked_twice(server: ChatServer, paid: PaidAnswers, tmp_path: Path) -> None:
     done = list[int]()
     asked = [question(text) for text in ("a", "b", "a")]

@@ -33,7 +33,9 @@ def test_invalid_addresses_are_refused(name: str, message: str) -> None:
 
 
 def test_the_secrets_of_a_server_go_to_no_other() -> None:
-    settings = read_settings(["key=MINE", "header.api-key=$MINE", "query.code=mine", "body.top_p=0.5", "timeout=9"])
+    settings = read_settings(
+        ["key=MINE", "header.api-key=$MINE", "query.code=mine", "body.top_p=0.5", "body.api_key=$MINE", "timeout=9"]
+    )
     lm = "https://api.host/v1?model=large&api=chat"
     for same in (lm, "https://API.host:443/v2?model=small"):
         assert settings.for_worker(lm, same) is settings
@@ -68,7 +70,10 @@ def test_settings_are_read_from_lines() -> None:
         ("concurrency=1.5", "concurrency must be a whole number"),
         ("timeout=nan", "timeout must be a number from 0.1"),
         ("header.api-key=abc", r"header.api-key: put the secret into an environment variable and give its name as \$"),
+        ("header.api-key=123", "put the secret into an environment variable"),
         ("header.a b=c", "printable ASCII"),
+        ("query.key=abc", r"query.key: put the secret into an environment variable and give its name as \$"),
+        ("body.api_key=abc", r"body.api_key: put the secret into an environment variable and give its name as \$"),
     ],
 )
 def test_invalid_settings_are_refused(line: str, message: str) -> None:
@@ -87,6 +92,12 @@ def test_secrets_come_from_variables(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MY_KEY", "s2\n")
     assert settings.secret_headers() == {"Authorization": "Bearer s2", "api-key": "s1"}
     assert read_settings(()).secret_headers() == {}
+    settings = read_settings(["query.key=$AZURE", "query.api-version=1", "body.api_key=$AZURE", "body.max_tokens=9"])
+    assert settings.secret_query() == {"key": "s1", "api-version": "1"}
+    assert settings.secret_body() == {"api_key": "s1"} and "s1" not in str(settings.asked)
+    assert read_settings(["body.prompt_cache_key=mine", "body.stop=$"]).secret_body() == {}
+    with pytest.raises(ConfigError, match=r"query.key: the environment variable NONE is not set"):
+        read_settings(["query.key=$NONE"]).secret_query()
 
 
 def test_costs_are_those_of_a_million_tokens() -> None:

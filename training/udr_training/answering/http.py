@@ -212,8 +212,10 @@ def _parsed(response: httpx2.Response) -> object:
     try:
         return response.json()
     except ValueError as error:
+        # The query may have a secret.
         raise FeedbackError(
-            f"{response.url}: the response is not JSON, it begins with {response.text[:40]!r}; check the address"
+            f"{response.url.copy_with(query=None)}: the response is not JSON, it begins with {response.text[:40]!r}; "
+            "check the address"
         ) from error
 
 

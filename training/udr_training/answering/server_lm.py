@@ -124,12 +124,13 @@ class ServerLM:
             None,
             self._policy,
             headers=settings.secret_headers(),
-            query=settings.query,
+            query=settings.secret_query(),
             too_long=too_long,
             on_send=self.meter.on_send,
             key_name=settings.key,
             kept=self.paid.kept,
         )
+        self._secrets = settings.secret_body()
         self._checked_model = self.address.model is not None
         identity = [self.address.url, self.address.model, self.api.value, settings.asked]
         self.fingerprint = f"server-{hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:16]}"
@@ -256,7 +257,7 @@ class ServerLM:
         async with self.meter.reserved(prompt, longest * self.settings.num_answers):
             about = question.about or f"the prompt that ends with {question.texts[-1][-_SHOWN:]!r}"
             try:
-                response = await send(_PATHS[self.api], body)
+                response = await send(_PATHS[self.api], {**body, **self._secrets})
             except RefusedError as error:
                 if error.status not in _UNWANTED:
                     raise

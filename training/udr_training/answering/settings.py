@@ -13,6 +13,8 @@ _NUMBERS = {"concurrency": (1, 1024), "attempts": (1, 100), "timeout": (0.1, 86_
 _NAMES = ("key", *_NUMBERS, "body.FIELD", "header.NAME", "query.NAME")
 _LIMITS = ("max_tokens", "max_completion_tokens")
 _SECRET = re.compile(r"auth|key|token|secret|cookie", re.IGNORECASE)
+# Of fields such as max_tokens or prompt_cache_key, few are secrets.
+_SECRET_FIELD = re.compile(r"\A(key|token)\Z|(api|access).?(key|token)|secret|password|authorization", re.IGNORECASE)
 _HEADER = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
 
 
@@ -26,9 +28,10 @@ class ServerSettings:
         attempts: how often a request that fails is sent.
         timeout: seconds that a response may take.
         requests_per_minute: the most requests that are sent in a minute; None for no limit.
-        body: fields of every request's body, which replace udr's own; a field that is None is left out.
+        body: fields of every request's body, which replace udr's own; a field that is None is left out; a value
+            ``$NAME`` of a field whose name says that it is a secret is that of an environment variable.
         headers: of every request; a value ``$NAME`` is that of an environment variable.
-        query: parameters of every request's URL.
+        query: parameters of every request's URL; values as in ``headers``.
     """
 
     key: str = KEY
@@ -66,13 +69,16 @@ class ServerSettings:
     def for_worker(self, lm: str, worker: str) -> "ServerSettings":
         """Return how a second server is asked: without the key, headers and query of the first, unless it is the same.
 
+        Nor does it get fields of the body that are secrets.
+
         Args:
             lm: the address of the first, whose settings these are.
             worker: the address of the second.
         """
         if read_address(worker).origin == read_address(lm).origin:
             return self
-        return replace(self, key=WORKER_KEY, headers={}, query={})
+        body = {name: value for name, value in self.body.items() if not _SECRET_FIELD.search(name)}
+        return replace(self, key=WORKER_KEY, headers={}, query={}, body=body)
 
     def secret_headers(self) -> dict[str, str]:
         """Return the headers, with the values of environment variables and the key.
@@ -80,16 +86,20 @@ class ServerSettings:
         Raises:
             ConfigError: a variable that a header names is not set, or has characters that a header cannot have.
         """
-        headers = {}
-        for name, value in self.headers.items():
-            secret = read_secret(value[1:]) if value.startswith("$") else value
-            if secret is None:
-                raise ConfigError(f"--lm-set header.{name}: the environment variable {value[1:]} is not set")
-            headers[name] = secret
+        headers = _with_secrets("header", self.headers)
         key = read_secret(self.key)
         if key is None and self.key not in (KEY, WORKER_KEY):
             raise ConfigError(f"--lm-set key: the environment variable {self.key} is not set")
         return headers if key is None else {"Authorization": f"Bearer {key}", **headers}
+
+    def secret_query(self) -> dict[str, str]:
+        """Return the query with the values of environment variables; errors as ``secret_headers``."""
+        return _with_secrets("query", self.query)
+
+    def secret_body(self) -> dict[str, str]:
+        """Return the fields of the body that are secrets, as ``secret_query``."""
+        secrets = {name: value for name, value in self.body.items() if _SECRET_FIELD.search(name)}
+        return _with_secrets("body", {name: value for name, value in secrets.items() if isinstance(value, str)})
 
 
 def read_settings(lines: Sequence[str]) -> ServerSettings:
@@ -100,7 +110,7 @@ def read_settings(lines: Sequence[str]) -> ServerSettings:
             ``body.FIELD`` (its value is JSON, or else a text), ``header.NAME`` and ``query.NAME``.
 
     Raises:
-        ConfigError: a name is unknown or given twice, a value is out of range, or a header would write a secret down.
+        ConfigError: a name is unknown or given twice, a value is out of range, or a secret would be written down.
     """
     values, tables = dict[str, str](), dict[str, dict[str, str]](body={}, header={}, query={})
     for line in lines:
@@ -117,6 +127,14 @@ def read_settings(lines: Sequence[str]) -> ServerSettings:
         place[name] = value
     for name, value in tables["header"].items():
         _check_header(name, value)
+    for table, secret in (("header", _SECRET), ("query", _SECRET), ("body", _SECRET_FIELD)):
+        for name, value in tables[table].items():
+            is_text = table != "body" or isinstance(_json(value), str)
+            if secret.search(name) and is_text and not value.startswith("$"):
+                raise ConfigError(
+                    f"--lm-set {table}.{name}: put the secret into an environment variable and give its name as $NAME, "
+                    "since settings are written into run directories"
+                )
     numbers = {name: _number(name, values[name]) for name in _NUMBERS if name in values}
     return ServerSettings(
         key=values.get("key", KEY),
@@ -133,11 +151,17 @@ def read_settings(lines: Sequence[str]) -> ServerSettings:
 def _check_header(name: str, value: str) -> None:
     if not _HEADER.fullmatch(name) or not (value.isascii() and value.isprintable() and value):
         raise ConfigError(f"--lm-set header.{name}: a header needs a name and a value in printable ASCII")
-    if _SECRET.search(name) and not value.startswith("$"):
-        raise ConfigError(
-            f"--lm-set header.{name}: put the secret into an environment variable and give its name as $NAME, since "
-            "settings are written into run directories"
-        )
+
+
+def _with_secrets(table: str, values: Mapping[str, str]) -> dict[str, str]:
+    """Return the values of a table, those of environment variables in place of their names."""
+    found = dict[str, str]()
+    for name, value in values.items():
+        secret = read_secret(value[1:]) if value.startswith("$") else value
+        if secret is None:
+            raise ConfigError(f"--lm-set {table}.{name}: the environment variable {value[1:]} is not set")
+        found[name] = secret
+    return found
 
 
 def _number(name: str, value: str) -> float:
