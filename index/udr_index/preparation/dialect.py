@@ -20,6 +20,7 @@ MOST_UNREADABLE = 0.1
 """The share of unreadable records from which the file is probably read in the wrong way."""
 
 _DELIMITERS = ",;\t|"
+_SHOWN_WORDS = 3
 _SAMPLE = 1000
 """The records that are looked at."""
 
@@ -36,11 +37,15 @@ _BOMS = {
     codecs.BOM_UTF16_LE: "utf-16",
     codecs.BOM_UTF16_BE: "utf-16",
 }
+_HALF_PAIR = re.compile("[\ud800-\udfff]")
 _SEPARATOR_LINE = re.compile(r"sep=(.)\r?\n", re.IGNORECASE)
 
 
 def decode(data: bytes, encoding: str | None = None) -> tuple[str, str]:
     """Return the text of a file, and its encoding in words.
+
+    If most lines that are not ASCII are UTF-8, so is the file, and other bytes become half surrogate pairs: see
+    ``is_broken``.
 
     Raises:
         ConfigError: the file is not in the given encoding, or there is no such encoding, or it is no text.
@@ -49,18 +54,17 @@ def decode(data: bytes, encoding: str | None = None) -> tuple[str, str]:
         try:
             return data.decode(encoding).removeprefix("\ufeff"), encoding
         except (LookupError, UnicodeError) as error:
-            raise ConfigError(f"--encoding {encoding} does not fit: {error}") from error
+            raise ConfigError(f"--encoding {encoding} does not fit: {_with_line(error)}") from error
     for bom, name in _BOMS.items():
         if data.startswith(bom):
             try:
                 return data.decode(name), f"{name.removesuffix('-sig')} with a byte order mark"
             except UnicodeError as error:
-                raise ConfigError(f"is not in the encoding that its byte order mark names: {error}") from error
-    try:
-        if 0 not in data:
-            return data.decode("utf-8"), "utf-8"
-    except UnicodeDecodeError:
-        pass
+                raise ConfigError(
+                    f"is not in the encoding that its byte order mark names: {_with_line(error)}"
+                ) from error
+    if 0 not in data and _is_utf8(data):
+        return data.decode("utf-8", "surrogateescape"), "utf-8"
     name = _guess(data)
     try:
         text = data.decode(name)
@@ -68,9 +72,31 @@ def decode(data: bytes, encoding: str | None = None) -> tuple[str, str]:
         raise ConfigError(f"is not UTF-8, and its encoding is not found; give it with --encoding ({error})") from error
     if "\0" in text:
         raise ConfigError("is not a text; give its encoding with --encoding if it is one")
-    sample = re.search(r"\w*[^\W\x00-\x7f]\w*|[^\x00-\x7f]", text)
-    shown = f", as in {sample[0][:40]!r}" if sample else ""
+    words = [*dict.fromkeys(re.findall(r"\w*[^\W\x00-\x7f]\w*|[^\x00-\x7f]", text))]
+    # From all parts of the file, of which some may be in another encoding.
+    spread = [repr(words[len(words) * n // _SHOWN_WORDS][:40]) for n in range(_SHOWN_WORDS)] if words else []
+    shown = f", as in {', '.join(dict.fromkeys(spread))}" if spread else ""
     return text, f"probably {name.lower()}{shown}; if letters look wrong, give --encoding"
+
+
+def is_broken(text: str) -> bool:
+    """Return whether a text that ``decode`` returned has bytes that are not UTF-8."""
+    return _HALF_PAIR.search(text) is not None
+
+
+def _is_utf8(data: bytes) -> bool:
+    """Return whether most lines that are not ASCII are UTF-8; in other encodings, hardly any is."""
+    broken = [is_broken(line.decode("utf-8", "surrogateescape")) for line in data.splitlines() if not line.isascii()]
+    return 2 * sum(broken) < max(len(broken), 1)
+
+
+def _with_line(error: Exception) -> str:
+    """Return an error of decoding with the line on which it is."""
+    if not isinstance(error, UnicodeDecodeError):
+        return str(error)
+    before = error.object[: error.start].decode(error.encoding, "ignore")
+    line = len(re.findall(r"\r\n?|\n", before)) + 1
+    return f"{error}, on line {line}"
 
 
 def _guess(data: bytes) -> str:

@@ -10,11 +10,14 @@ from udr.data import jsonl_records, parquet_records
 from udr.errors import ConfigError, DataError, brief
 from udr.files import LFS, lfs_pointer
 from udr_index.plural import counted
-from udr_index.preparation.dialect import MOST_UNREADABLE, decode, sniff
+from udr_index.preparation.dialect import MOST_UNREADABLE, decode, is_broken, sniff
 from udr_index.preparation.excel import read_sheet
 
 _TABS = {"tab": "\t", "\\t": "\t"}
 """How people write a tab on a command line."""
+
+_BROKEN = "rows with bytes that are not UTF-8"
+_NOT_UTF8 = "bytes that are not UTF-8; save the file as UTF-8, or give --encoding"
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,6 +119,10 @@ def _from_rows(path: Path, lines: Iterable[tuple[int, Sequence[object]]], words:
             width -= 1
         if not width:
             left_out.setdefault("blank lines", []).append(line)
+        elif any(isinstance(cell, str) and is_broken(cell) for cell in cells):
+            if not columns:
+                raise DataError(f"the header holds {_NOT_UTF8}", path=path, line=line)
+            left_out.setdefault(_BROKEN, []).append(line)
         elif not columns:
             columns = _names(path, line, cells[:width])
         elif width > len(columns):
@@ -126,7 +133,9 @@ def _from_rows(path: Path, lines: Iterable[tuple[int, Sequence[object]]], words:
             records.append((line, dict(zip(columns, cells, strict=False))))
     if not columns:
         raise DataError("is empty; the first line must hold the names of the columns", path=path)
-    unreadable = [line for reason, found in left_out.items() if reason.startswith("rows") for line in found]
+    broken = left_out.get(_BROKEN, [])
+    _refuse_unreadable(path, broken, len(records), f"hold {_NOT_UTF8}")
+    unreadable = [line for reason, found in left_out.items() if "cells" in reason for line in found]
     what = f"have more or fewer cells than the header, {brief(', '.join(columns))}; correct them, {advice}"
     _refuse_unreadable(path, unreadable, len(records), what)
     return Table(path, columns, records, left_out, words)

@@ -30,6 +30,17 @@ def test_the_words_show_what_a_guess_makes_of_the_text() -> None:
     assert words == "probably windows-1252, as in 'café'; if letters look wrong, give --encoding"
 
 
+def test_the_words_are_from_all_parts_of_the_text() -> None:
+    text = "".join(f"Die Rechnung für{n} März\n" for n in range(29))
+    assert "as in 'für0', 'für9', 'für19'; if letters" in decode(text.encode("cp1252"))[1]
+
+
+def test_a_file_of_which_most_lines_are_utf8_is_utf8() -> None:
+    data = "für\nça\na\n".encode() + b"caf\xe9\n"
+    assert decode(data) == ("für\nça\na\ncaf\udce9\n", "utf-8")
+    assert decode(data + b"caf\xe9\n")[1].startswith("probably ")
+
+
 @pytest.mark.parametrize(
     ("bom", "encoding", "words"),
     [
@@ -53,8 +64,10 @@ def test_a_given_encoding_is_used_or_refused() -> None:
     data = "für".encode("cp850")
     assert decode(data, "cp850") == ("für", "cp850")
     assert decode(codecs.BOM_UTF8 + b"a", "utf-8")[0] == "a"
-    with pytest.raises(ConfigError, match=r"--encoding utf-8 does not fit: .*can't decode byte 0x81"):
+    with pytest.raises(ConfigError, match=r"--encoding utf-8 does not fit: .*can't decode byte 0x81 .*, on line 1$"):
         decode(data, "utf-8")
+    with pytest.raises(ConfigError, match=r"--encoding utf-16-le does not fit: .* truncated data, on line 3$"):
+        decode("a\nb\r\nc".encode("utf-16-le") + b"a", "utf-16-le")
     with pytest.raises(ConfigError, match="--encoding nope does not fit: unknown encoding: nope"):
         decode(data, "nope")
     with pytest.raises(ConfigError, match="is not UTF-8, and its encoding is not found; give it with --encoding"):

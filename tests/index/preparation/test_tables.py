@@ -36,6 +36,18 @@ def test_csv_lines_without_a_record_are_named(tmp_path: Path) -> None:
     assert table.format == 'CSV, columns separated by commas, cells quoted by "; utf-8'
 
 
+def test_rows_that_are_not_utf8_are_left_out_by_line(tmp_path: Path) -> None:
+    path = tmp_path / "table.csv"
+    path.write_bytes(("text,label\n" + 'für,x\n"zwei\nça",y\n' * 20).encode() + b'"zwei\ncaf\xe9",x\n')
+    table = read_table(path)
+    assert table.records[-1] == (60, {"text": "zwei\nça", "label": "y"})
+    assert table.left_out == {"rows with bytes that are not UTF-8": [62]} and table.format.endswith("; utf-8")
+    for data, message in ((b"\xe9,b\n", "table.csv:1: the header holds bytes that"), (b"a,b\n\xe9,x\n", "line 2")):
+        path.write_bytes(data + "für,ça\nfür,ça\nfür,ça\n".encode())
+        with pytest.raises(DataError, match=f"{message}.* not UTF-8; save the file as UTF-8, or give --encoding"):
+            read_table(path)
+
+
 def test_a_column_without_a_name_gets_its_number(tmp_path: Path) -> None:
     assert read_table(write_csv(tmp_path, ",text,label\n0,one,x\n")).columns == ("column 1", "text", "label")
 
