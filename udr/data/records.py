@@ -21,7 +21,7 @@ KEYS = ("id", "input", "target", "choices", "references", "metadata")
 """The keys of a record."""
 
 Records = Iterator[tuple[int, Mapping[str, object] | DataError]]
-"""Line numbers, from 1, with the record there or its error."""
+"""The number of each record's first line, from 1, with the record or its error."""
 
 LONGEST_LINE = 64 * 1024 * 1024
 """The longest line in bytes; a file without line ends would be read into memory whole."""
@@ -105,22 +105,31 @@ def _csv(path: Path) -> Records:
         start.append(text)
         if text.strip():
             break
-    line = len(start)
     reader = csv.reader(chain(start, lines), strict=True, delimiter=_delimiter(start[-1] if start else ""))
+    # Where a record begins; the reader counts the lines that it has read.
+    line, header = 1, list[str]()
     try:
-        header = next((cells for cells in reader if not _is_blank(cells)), None)
-        if header is None:
-            raise DataError("is empty; the first line must hold the column names", path=path)
-        if len(set(header)) < len(header):
-            raise DataError(f"two columns have the same name: {brief(header)}", path=path, line=line)
-        if "target" not in header:
-            found = f"has no column 'target'; found {', '.join(map(brief, header[:32]))}"
-            raise DataError(f"{found}; columns are separated by a comma, a semicolon or a tab", path=path, line=line)
         for cells in reader:
             if not _is_blank(cells):
-                yield reader.line_num, _from_cells(header, cells, path, reader.line_num)
+                if header:
+                    yield line, _from_cells(header, cells, path, line)
+                else:
+                    header = _header(cells, path, line)
+            line = reader.line_num + 1
     except csv.Error as error:
-        raise DataError(f"not CSV: {error}", path=path, line=reader.line_num) from error
+        what = "the record that begins here cannot be read; close its quotes, and double those within a cell"
+        raise DataError(f"not CSV: {error}: {what}", path=path, line=line) from error
+    if not header:
+        raise DataError("is empty; the first line must hold the column names", path=path)
+
+
+def _header(cells: list[str], path: Path, line: int) -> list[str]:
+    if len(set(cells)) < len(cells):
+        raise DataError(f"two columns have the same name: {brief(cells)}", path=path, line=line)
+    if "target" not in cells:
+        found = f"has no column 'target'; found {', '.join(map(brief, cells[:32]))}"
+        raise DataError(f"{found}; columns are separated by a comma, a semicolon or a tab", path=path, line=line)
+    return cells
 
 
 def _is_blank(cells: Sequence[str]) -> bool:

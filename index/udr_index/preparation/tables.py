@@ -100,7 +100,7 @@ def _read_csv(path: Path, names: Collection[str], delimiter: str | None, encodin
         lines.extend(dialect.records(text))
     except csv.Error as error:
         last = lines[-1][0] if lines else 0
-        advice = "close its quotes, or give --delimiter"
+        advice = "close its quotes, double those within a cell, or give --delimiter"
         raise DataError(f"the record after line {last} cannot be read ({error}); {advice}", path=path) from error
     return _from_rows(path, lines, f"CSV, {dialect}; {encoding_words}", "or give --delimiter")
 

@@ -197,6 +197,13 @@ def test_blank_lines_of_csv_are_passed_over_wherever_they_are(tmp_path: Path, bl
         ("a.csv", b"", "is empty; the first line must hold the column names"),
         ("a.csv", b'"id,target\n', "not CSV: unexpected end of data"),
         ("a.csv", b'id,question,target\n1,"a,place\n', ":2: not CSV: unexpected end of data"),
+        (
+            "a.csv",
+            b'id,question,target\n1,a,place\n2,"a,place\n3,b,place\n',
+            ":3: not CSV: unexpected end of data: the record that begins here cannot be read; close its quotes",
+        ),
+        ("a.csv", b'id,question,target\n1,"a\nb"c,place\n', ":2: not CSV: ',' expected after '\"': the record"),
+        ("a.csv", b'id,question,target\n1,"a\nb"\n', ":2: has 2 cells, but the header has 3"),
         ("a.csv", b"id,id\n", ":1: two columns have the same name"),
         (
             "a.csv",
