@@ -13,7 +13,7 @@ from udr_index.preparation.columns import check_field, distinct_ids, find_column
 from udr_index.preparation.config import InitConfig
 from udr_index.preparation.dialect import MOST_UNREADABLE
 from udr_index.preparation.tables import CSV, Table
-from udr_index.preparation.targets import FORMS, find_reading, row_choices, spelling_notices, spellings
+from udr_index.preparation.targets import FORMS, find_reading, right_answers, row_choices, spelling_notices, spellings
 from udr_index.preparation.task_file import instruction, title
 from udr_index.preparation.values import UNFIT, as_text, is_inexact, number, tidy
 
@@ -181,13 +181,19 @@ def _row(cells: Mapping[str, object], columns: _Columns, task: Task, table: Tabl
     """Return the row of some cells, as yet without its id; or why there is none."""
     if all(_is_blank(value) for value in cells.values()):
         return "blank lines", None
+    right = right_answers(cells[columns.target]) if task.kind is Kind.GENERATION else None
+    if right is not None:
+        cells = {**cells, columns.target: next(iter(right), None)}
     for name in columns.used:
         # A column that holds all choices may have an object.
         if not is_value(cells[name]) and (columns.choices != (name,) or name in columns.inputs):
             raise DataError(f"must be {VALUES}, found {brief(cells[name])}", path=table.path, line=line, field=name)
     for name in columns.used.difference(columns.inputs, columns.choices):
         if isinstance(cells[name], list):
-            message = f"must be one text or number, found {brief(cells[name])}"
+            several = "; only with --kind generation may a target list all right answers"
+            message = (
+                f"must be one text or number, found {brief(cells[name])}{several if name == columns.target else ''}"
+            )
             raise DataError(message, path=table.path, line=line, field=name)
     input = cast("Fields", {name: "" if cells[name] is None else cells[name] for name in columns.inputs})
     target = as_text(cells[columns.target])
@@ -207,7 +213,8 @@ def _row(cells: Mapping[str, object], columns: _Columns, task: Task, table: Tabl
         for name, value in cells.items()
         if name not in columns.used and value is not UNFIT and not _is_blank(value)
     }
-    return "", Row(id="", input=input, target=target, choices=choices, metadata=others)
+    references = tuple(right) if right and len(right) > 1 else ()
+    return "", Row(id="", input=input, target=target, choices=choices, references=references, metadata=others)
 
 
 def _is_blank(value: object) -> bool:

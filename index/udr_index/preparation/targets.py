@@ -49,6 +49,12 @@ def spelling_notices(groups: Iterable[Mapping[str, int]], merged: bool) -> Itera
         yield f"the labels {labels} differ only in case, spaces or Unicode form; {done}"
 
 
+def right_answers(value: object) -> list[str] | None:
+    """Return the different texts of a list, or of the list ``text`` of an object, as SQuAD has them."""
+    found = value.get("text") if isinstance(value, dict) else value
+    return [*dict.fromkeys(filter(None, map(as_text, found)))] if isinstance(found, list) else None
+
+
 def row_choices(
     columns: Sequence[str], cells: Mapping[str, object], target: str, reading: str
 ) -> tuple[tuple[str, ...], str]:

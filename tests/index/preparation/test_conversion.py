@@ -192,6 +192,19 @@ def test_a_generation_task_has_no_labels(tmp_path: Path) -> None:
     assert (result.task.instruction, result.task.output.source) == ("Write the best Reply.", "Best Reply: {target}")
 
 
+def test_a_list_of_right_answers_becomes_target_and_references(tmp_path: Path) -> None:
+    answers = [["a", "b ", "a"], ["c"], [], "d", {"text": ["e", "f"], "answer_start": [0, 9]}]
+    rows = [{"text": f"question {n}", "label": answer} for n, answer in enumerate(answers)]
+    path = write_csv(tmp_path, "".join(json.dumps(row) + "\n" for row in rows), "table.jsonl")
+    result = converted(path, kind=Kind.GENERATION)
+
+    kept = [("a", ("a", "b")), ("c", ()), ("d", ()), ("e", ("e", "f"))]
+    assert [(row.target, row.references) for row in result.rows] == kept
+    assert result.left_out == {"rows without a target": [3]}
+    with pytest.raises(DataError, match=r"one text or number, found \['a', 'b', 'a'\]; only with --kind"):
+        converted(path)
+
+
 CHOICES = """\
 question,A,B,C,answer,note
 one,red,blue,green,B,by column
