@@ -3,7 +3,7 @@
 import difflib
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from itertools import islice
 from shlex import quote
 
@@ -16,6 +16,7 @@ from udr_index.preparation.values import as_text
 _ID = re.compile(r"(?:.*[\W_])?(?i:id|no|nr|number|key|uuid)\.?|.*[a-z]I[Dd]")
 """Names of columns that number rows: ``id``, ``Ticket ID``, ``ticketId``, ``case_no``."""
 
+_SPLITS = {"train", "training", "test", "testing", "dev", "val", "valid", "validation", "eval"}
 _SHOWN_IDS = 5
 
 
@@ -89,6 +90,18 @@ def distinct_ids(rows: Sequence[tuple[int, str, Row]], column: str | None) -> tu
     if column is None and (found := id_column([row for _, _, row in rows])) is not None:
         notices.append(f"rows are named by their line numbers; --id {quote(found)} names them by that column")
     return ids, notices
+
+
+def split_notices(rows: Sequence[Row]) -> Iterator[str]:
+    """Yield a sentence for each column that only rows' metadata has, and that names splits."""
+    for name in dict.fromkeys(name for row in rows for name in row.metadata):
+        values = dict.fromkeys(as_text(row.metadata.get(name)) for row in rows if name in row.metadata)
+        if len(values) > 1 and {value.casefold() for value in values} <= _SPLITS:
+            yield (
+                f"the column {name!r} names splits ({', '.join(values)}), which are not followed; to keep them, add "
+                f"--test-rows 0, then move the lines of the test, by {name!r} in their metadata, from train.jsonl to "
+                "test.jsonl"
+            )
 
 
 def check_field(name: str) -> None:

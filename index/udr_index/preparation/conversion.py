@@ -9,7 +9,7 @@ from udr.data import Kind, Metric, Task, Template, check_id, copy_text, parse_ta
 from udr.errors import ConfigError, DataError, brief, listed
 from udr.types import VALUES, Fields, Json, Row, is_value
 from udr_index.plural import counted
-from udr_index.preparation.columns import check_field, distinct_ids, find_column, find_columns
+from udr_index.preparation.columns import check_field, distinct_ids, find_column, find_columns, split_notices
 from udr_index.preparation.config import InitConfig
 from udr_index.preparation.dialect import MOST_UNREADABLE
 from udr_index.preparation.tables import CSV, Table
@@ -113,6 +113,7 @@ def convert(table: Table, config: InitConfig) -> Conversion:
     for name, count in sorted(unfit.items()):
         values = counted(count, "value is", "values are")
         notices.append(f"{values} left out from the column {name!r}, since JSON lacks such (bytes, infinite numbers)")
+    notices += split_notices([row for _, _, row in kept])
     notices += spelling_notices(groups, config.merge_labels)
     field = columns.id or "id"
     numbered = tuple(

@@ -184,6 +184,12 @@ def test_a_list_without_text_is_no_input(tmp_path: Path) -> None:
     assert [row.input["text"] for row in result.rows] == [["a"], 0]
 
 
+def test_a_column_of_splits_is_told(tmp_path: Path) -> None:
+    path = write_csv(tmp_path, "text,label,Split,phase\na,x,train,train\nb,y,Test,train\nc,x,,train\n")
+    (told,) = converted(path).notices
+    assert told.startswith("the column 'Split' names splits (train, Test), which are not followed; to keep them, add")
+
+
 def test_a_generation_task_has_no_labels(tmp_path: Path) -> None:
     rows = "".join(f"question {n},answer {n}\n" for n in range(50))
     result = converted(write_csv(tmp_path, f"text,Best_Reply\n{rows}"), target="Best_Reply", kind=Kind.GENERATION)
