@@ -12,9 +12,9 @@ from tests.clients import KINDS, Connect, Handler, connecting
 from tests.service.conftest import Words, served
 from udr.client import Client
 from udr.data import Condition, Filter
-from udr.errors import RequestError, ServiceError
+from udr.errors import ConfigError, RequestError, ServiceError
 from udr.prompts import BuildingOptions, Format, Order, PromptBuilder
-from udr.retrieval import Retrieval, RetrievalRequest, Retriever
+from udr.retrieval import Retrieval, RetrievalOptions, RetrievalRequest, Retriever
 
 URL = "http://testserver"
 
@@ -77,6 +77,20 @@ def test_retrieve_and_batch_answer_like_the_retriever(client: Client, retriever:
     for options in VALID:
         assert client.retrieve(**options) == retriever.retrieve(**options)
     assert client.retrieve_batch(REQUESTS) == retriever.retrieve_batch(REQUESTS)
+    expected = retriever.retrieve("notes", "a dull day")
+    absent: dict[str, Any] = dict.fromkeys(("k", *RetrievalOptions.__annotations__))
+    for source in (client, retriever):
+        assert source.retrieve("notes", "a dull day", **absent) == expected
+        assert source.retrieve_batch(request for request in REQUESTS) == retriever.retrieve_batch(REQUESTS)
+
+
+def test_unknown_options_are_refused_with_a_list_of_those_that_there_are(client: Client, retriever: Retriever) -> None:
+    misspelt: dict[str, Any] = {"divresity": 0.2}
+    for call in (client.retrieve, retriever.retrieve):
+        with pytest.raises(ConfigError, match=r"^unknown option 'divresity'; the options are .*diversity, .*scope$"):
+            call("notes", "x", **misspelt)
+    with pytest.raises(ConfigError, match=r"^unknown option 'divresity'; the options are .*diversity, .*truncate$"):
+        client.prompt("notes", "x", budget=99, **misspelt)
 
 
 def error_of(call: Callable[..., object], *args: Any, **options: Any) -> tuple[type[RequestError], str]:

@@ -1,7 +1,7 @@
 """The client of a udr service for programs with an event loop."""
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Mapping, Sequence
 from functools import partial
 from typing import Self, Unpack
 
@@ -85,14 +85,14 @@ class AsyncClient(BaseClient):
         """Return the k demonstrations nearest to an input, as ``Client.retrieve``."""
         return await self._call(calls.retrieve(RetrievalRequest.of(task, input, k, options)))
 
-    async def retrieve_batch(self, requests: Sequence[RetrievalRequest]) -> list[Retrieval]:
+    async def retrieve_batch(self, requests: Iterable[RetrievalRequest]) -> list[Retrieval]:
         """Answer several requests, as ``Client.retrieve_batch``."""
         retrievals: list[Retrieval] = []
         async for results in self._batches(requests):
             retrievals += self._retrievals(results, after=len(retrievals))
         return retrievals
 
-    async def answer(self, requests: Sequence[RetrievalRequest]) -> list[Retrieval | RequestError | ServiceError]:
+    async def answer(self, requests: Iterable[RetrievalRequest]) -> list[Retrieval | RequestError | ServiceError]:
         """Return the results of several requests, as ``retrieve_batch``; one that fails gives its error."""
         results: list[Retrieval | RequestError | ServiceError] = []
         async for part in self._batches(requests):
@@ -171,7 +171,8 @@ class AsyncClient(BaseClient):
         """Return whether the service is ready to answer; does not retry."""
         return is_ready(await self._send(calls.READY, self._deadline()))
 
-    async def _batches(self, requests: Sequence[RetrievalRequest]) -> AsyncIterator[Sequence[Retrieval | Problem]]:
+    async def _batches(self, requests: Iterable[RetrievalRequest]) -> AsyncIterator[Sequence[Retrieval | Problem]]:
+        requests = list(requests)
         if self._max_batch is None and len(requests) > SAFE_BATCH:
             self._max_batch = await self._call(calls.MAX_BATCH)
         batches = Batches(requests, self._max_batch)

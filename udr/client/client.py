@@ -2,7 +2,7 @@
 
 import os
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Self, Unpack
 
@@ -93,11 +93,12 @@ class Client(BaseClient, DemonstrationSource):
             OverloadedError: the service was full or loading at every attempt.
             DeadlineError: no answer arrived within the timeout.
             AccessError: the API key is missing or unknown, or lacks a scope.
+            ConfigError: there is no such option.
             ServiceError: there is no service at the URL, or the call failed.
         """
         return self._call(calls.retrieve(RetrievalRequest.of(task, input, k, options)))
 
-    def retrieve_batch(self, requests: Sequence[RetrievalRequest]) -> list[Retrieval]:
+    def retrieve_batch(self, requests: Iterable[RetrievalRequest]) -> list[Retrieval]:
         """Answer several requests, in batches of at most 1 MB that the service accepts, each within the timeout.
 
         The service is asked for its limit if there are more than 64 requests, or if it refuses a batch as too large.
@@ -212,7 +213,8 @@ class Client(BaseClient, DemonstrationSource):
         """Return whether the service is ready to answer; does not retry."""
         return is_ready(self._send(calls.READY, self._deadline()))
 
-    def _batches(self, requests: Sequence[RetrievalRequest]) -> Iterator[Sequence[Retrieval | Problem]]:
+    def _batches(self, requests: Iterable[RetrievalRequest]) -> Iterator[Sequence[Retrieval | Problem]]:
+        requests = list(requests)
         if self._max_batch is None and len(requests) > SAFE_BATCH:
             self._max_batch = self._call(calls.MAX_BATCH)
         batches = Batches(requests, self._max_batch)

@@ -21,6 +21,7 @@ from udr.retrieval import (
     RetrievalRequest,
     RowLike,
     SelectionOptions,
+    check_names,
     deletion,
 )
 from udr.store.live import ANY, Change, Outcome
@@ -94,7 +95,13 @@ def prompt(
     format: Format | str,
     tokenizer: str | None = None,
 ) -> Call[Prompt]:
-    """Return the call for a prompt; ``InvalidInputError`` if the request cannot be encoded as JSON."""
+    """Return the call for a prompt.
+
+    Raises:
+        ConfigError: there is no such option.
+        InvalidInputError: the request cannot be encoded as JSON.
+    """
+    check_names(options, PromptOptions)
     building = {name: value for name, value in options.items() if name in BuildingOptions.__annotations__}
     selection = {name: value for name, value in options.items() if name not in building}
     request = RetrievalRequest.of(task, input, k, cast("SelectionOptions", selection))

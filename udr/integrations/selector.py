@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from typing import Any, cast
 
 from udr.data import Filter, value_text
-from udr.errors import ConfigError
 from udr.prompts import Order, arranged, one_of
 from udr.retrieval import (
     DEFAULT_K,
@@ -15,6 +14,7 @@ from udr.retrieval import (
     DemonstrationSource,
     RetrievedDemonstration,
     SelectionOptions,
+    check_names,
 )
 from udr.types import Fields, Json
 
@@ -43,10 +43,7 @@ class Selector:
 
     def __post_init__(self) -> None:
         one_of(Order, self.order)
-        known = SelectionOptions.__annotations__
-        for name in self.options:
-            if name not in known:
-                raise ConfigError(f"unknown option {name!r}; the options are {', '.join(known)}")
+        check_names(self.options, SelectionOptions)
 
     def select(self, input: Fields | str) -> list[RetrievedDemonstration]:
         """Return the demonstrations for an input.

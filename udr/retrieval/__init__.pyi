@@ -13,7 +13,7 @@ from .types import (
     Mode as Mode,
     Ranked as Ranked, Retrieval as Retrieval, RetrievalOptions as RetrievalOptions,
     RetrievalRequest as RetrievalRequest, RetrievedDemonstration as RetrievedDemonstration, Scale as Scale,
-    SelectionOptions as SelectionOptions, Stage as Stage,
+    SelectionOptions as SelectionOptions, Stage as Stage, check_names as check_names,
 )
 from .writing import (
     Draft as Draft, MAX_PAGE as MAX_PAGE, Page as Page, RowLike as RowLike, deletion as deletion, page as page,

@@ -7,7 +7,7 @@ from operator import attrgetter
 from typing import Any, ClassVar, Literal, TypedDict, cast, get_args, overload
 
 from udr.data import FilterLike
-from udr.errors import InvalidInputError
+from udr.errors import ConfigError, InvalidInputError
 from udr.types import Fields, Json, TokenCount, Value, plain_number
 
 Mode = Literal["dense", "bm25", "hybrid"]
@@ -185,9 +185,12 @@ class RetrievalRequest:
     label_head: bool | None = None
 
     def __post_init__(self) -> None:
-        for name in self.__dataclass_fields__:
+        for name, each in self.__dataclass_fields__.items():
             value = getattr(self, name)
-            if (number := plain_number(value)) is not value:
+            if value is None and each.default is not MISSING:
+                # As in JSON, where null means absent.
+                object.__setattr__(self, name, each.default)
+            elif (number := plain_number(value)) is not value:
                 object.__setattr__(self, name, number)
 
     @property
@@ -205,10 +208,23 @@ class RetrievalRequest:
     def of(
         cls, task: str | None, input: Fields | str | None, k: int, options: "SelectionOptions"
     ) -> "RetrievalRequest":
-        """Return the request for the arguments of ``retrieve``; ``InvalidInputError`` if there is no input."""
+        """Return the request for the arguments of ``retrieve``.
+
+        Raises:
+            InvalidInputError: there is no input.
+            ConfigError: there is no such option.
+        """
+        check_names(options, RetrievalOptions)
         if input is None:
             raise InvalidInputError("the input is missing; give fields by name, or plain text")
         return cls(input=input, task=task, k=k, **options)
+
+
+def check_names(options: Mapping[str, object], known: type) -> None:
+    """Raise a ``ConfigError`` that lists the options of a ``TypedDict`` if one that is given is not among them."""
+    for name in options:
+        if name not in known.__annotations__:
+            raise ConfigError(f"unknown option {name!r}; the options are {', '.join(known.__annotations__)}")
 
 
 class SelectionOptions(TypedDict, total=False):

@@ -108,6 +108,9 @@ async def batch(
     """
     async with service.context(request) as context:
         context.require_known(task)
+        # Empty lists change nothing, as in Python; a body without any is a mistake.
+        if not body.model_fields_set:
+            raise InvalidInputError("there is nothing to write; give rows to put, ids to delete, or a filter")
         change, wanted = context.change(task, _version(if_match)), body.wanted()
         if body.delete and wanted is not None:
             raise InvalidInputError("give either the ids to delete, or a filter of the rows to delete")
@@ -118,11 +121,9 @@ async def batch(
             await context.read_fields(task, change.delete)
         if body.put:
             outcome, _ = await context.put(change, body.rows(), key)
-        elif body.delete or wanted is not None:
+        else:
             asked: Json = [task, [*body.delete], wanted]
             outcome = await context.write(with_key(change, key, asked))
-        else:
-            raise InvalidInputError("there is nothing to write; give rows to put, ids to delete, or a filter")
         return ChangedAnswer.of(outcome, context.active.version)
 
 

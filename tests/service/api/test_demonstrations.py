@@ -223,6 +223,13 @@ def test_large_pages_and_rows_are_sent_in_parts_and_pages_take_room(opened: Retr
         assert (refused.status_code, refused.json()["type"]) == (503, "urn:udr:problem:busy")
 
 
+@pytest.mark.parametrize("body", [{"put": []}, {"delete": []}], ids=str)
+def test_empty_lists_change_nothing(live: TestClient, body: dict[str, Any]) -> None:
+    before = live.get(PATH).json()["overlay_position"]
+    answer = live.post(f"{PATH}:batch", json=body).json()
+    assert (answer["created"], answer["deleted"], answer["overlay_position"]) == ([], [], before)
+
+
 @pytest.mark.parametrize(
     ("method", "path", "options", "status", "detail"),
     [

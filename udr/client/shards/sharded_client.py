@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Self, Unpack
 
 import httpx2
@@ -91,7 +91,7 @@ class ShardedClient(AsyncDemonstrationSource):
             raise result
         return result
 
-    async def aretrieve_batch(self, requests: Sequence[RetrievalRequest]) -> list[Retrieval]:
+    async def aretrieve_batch(self, requests: Iterable[RetrievalRequest]) -> list[Retrieval]:
         """Return the results of several requests, as ``Client.retrieve_batch``."""
         retrievals: list[Retrieval] = []
         for number, result in enumerate(await self.answer(requests), start=1):
@@ -109,7 +109,7 @@ class ShardedClient(AsyncDemonstrationSource):
         except RequestError as error:
             return error
 
-    async def answer(self, requests: Sequence[RetrievalRequest], seconds: float | None = None) -> list[Result]:
+    async def answer(self, requests: Iterable[RetrievalRequest], seconds: float | None = None) -> list[Result]:
         """Return the results of several requests in so many seconds; one that fails gives its error.
 
         Errors are those of ``Client.retrieve``; and an ``InvalidInputError`` if an option needs all rows of the request

@@ -1,6 +1,6 @@
 """Answers to requests from an open version: planned, encoded and searched, one by one or together."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Unpack
@@ -35,13 +35,14 @@ class Searching(OpenVersion):
             UnknownTaskError: the index has no such task or family.
             InvalidInputError: the input does not fit the task, k is out of range, ...
             TooLongError: the input has more than ``max_characters`` characters.
+            ConfigError: there is no such option.
         """
         (result,) = self.answer([RetrievalRequest.of(task, input, k, options)])
         if isinstance(result, RequestError):
             raise result
         return result
 
-    def retrieve_batch(self, requests: Sequence[RetrievalRequest]) -> list[Retrieval]:
+    def retrieve_batch(self, requests: Iterable[RetrievalRequest]) -> list[Retrieval]:
         """Return the results of several requests, encoded together.
 
         They equal those of single calls if the encoder's vectors do not depend on the batch. A real encoder's differ
@@ -57,7 +58,7 @@ class Searching(OpenVersion):
             retrievals.append(result)
         return retrievals
 
-    def answer(self, requests: Sequence[RetrievalRequest]) -> list[Retrieval | RequestError]:
+    def answer(self, requests: Iterable[RetrievalRequest]) -> list[Retrieval | RequestError]:
         """Return the results of several requests, encoded together; an invalid one gives its error."""
         plans: list[Plan | RequestError] = []
         partitions = self.partitions()
