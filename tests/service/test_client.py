@@ -45,6 +45,7 @@ def client(service: TestClient, connect: Connect) -> Client:
 
 REVIEW = {"thing": "chair", "text": 'fine "{thing}" 🙂\n\t\\'}
 VALID: list[dict[str, Any]] = [
+    {"task": "notes", "input": "a dull day", "k": 21},
     {"task": "reviews", "input": REVIEW, "k": 3},
     {"task": "notes", "input": "a dull day"},
     {"family": "mood", "input": "a dull day", "k": 5, "exclude": ["n01"], "min_similarity": 0.2},
@@ -61,7 +62,6 @@ INVALID: list[dict[str, Any]] = [
     {"task": "nowhere", "input": "x"},
     {"task": "reviews", "input": "x"},
     {"task": "notes", "input": {"text": "x", "y": 1}},
-    {"task": "notes", "input": "x", "k": 21},
     {"task": "notes", "input": "x", "mode": "hybrid"},
     {"task": "notes", "input": "x", "candidates": 3},
     {"task": "notes", "input": "x", "candidates": 9},

@@ -34,7 +34,7 @@ class Query:
         Option("--input", help="A field of the query, or one of its choices; can be repeated.", metavar="FIELD=VALUE"),
     ] = None
     k: Annotated[
-        int | None, Option("--k", help="The number of demonstrations.", show_default="8, or all if there are fewer")
+        int | None, Option("--k", help="The number of demonstrations; all if there are fewer.", show_default="8")
     ] = None
     device: Device = None
     engine: EngineName = None
@@ -110,18 +110,12 @@ class Query:
                 yield client
         else:
             from udr.retrieval import Retriever, make_plan
-            from udr.store import LIVE, local_index, open_version
-            from udr.store.live import LOG
+            from udr.store import local_index, open_version
 
             assert self.index is not None, "checked above"
-            root = local_index(self.index)
-            version, sizes = open_version(root), None
-            if self.k is not None and (root / LIVE / LOG).is_file():
-                # The retriever counts the rows that were written, too.
-                parts = version.manifest.partitions
-                sizes = {name: max(part.count, self.k) for name, part in parts.items()}
+            version = open_version(local_index(self.index))
             # Before the encoder is loaded.
-            make_plan(version.manifest, request, sizes=sizes)
+            make_plan(version.manifest, request)
             with Retriever.of_version(
                 version, device=self.device, engine=self.engine, fp16=fp16, allow_hub=self.allow_hub
             ) as retriever:

@@ -9,7 +9,7 @@ from udr.data import Task
 from udr.errors import MissingExtraError, UdrError, UnknownTaskError, brief
 from udr.models import load_tokenizer
 from udr.prompts import Format, Prompt, PromptBuilder
-from udr.retrieval import Retrieval, Retriever
+from udr.retrieval import Retriever
 
 try:
     from mcp.server.mcpserver import MCPServer
@@ -48,7 +48,7 @@ def mcp_server(source: Source) -> MCPServer:
     @server.tool()
     async def retrieve(task: str, input: Input, k: int = 8) -> dict[str, Any]:
         """Return the k demonstrations (solved rows) of a task nearest to an input: fields by name, or one text."""
-        return dict((await _told(_retrieved(source, task, input, k))).to_json())
+        return dict((await _told(source.aretrieve(task, input, k))).to_json())
 
     @server.tool()
     async def prompt(task: str, input: Input, budget: int, k: int = 8, reserve: int = 0) -> dict[str, Any]:
@@ -70,25 +70,10 @@ async def _tasks(source: Source) -> Mapping[str, Task]:
     return source.tasks if isinstance(source, Retriever) else await source.tasks()
 
 
-async def _at_most(source: Source, task: str, k: int) -> int:
-    """Return k, or how many demonstrations the task has if they are fewer: agents do not know that."""
-    if isinstance(source, Retriever):
-        sizes = source.sizes
-    else:
-        listed: Any = (await source.info())["tasks"]
-        sizes = {each["name"]: each["demonstrations"] for each in listed}
-    return min(k, max(1, sizes.get(task, k)))
-
-
-async def _retrieved(source: Source, task: str, input: Input, k: int) -> Retrieval:
-    return await source.aretrieve(task, input, await _at_most(source, task, k))
-
-
 async def _prompt(source: Source, task: str, input: Input, k: int, budget: int, reserve: int) -> Prompt:
     if not isinstance(source, Retriever):
-        number = await _at_most(source, task, k)
-        return await source.prompt(task, input, k=number, budget=budget, reserve=reserve)
+        return await source.prompt(task, input, k=k, budget=budget, reserve=reserve)
     if task not in source.tasks:
         raise UnknownTaskError(f"unknown task {brief(task)}; the tool tasks lists them")
     builder = PromptBuilder(load_tokenizer(source.tokenizer), budget, reserve)
-    return builder.build(source.tasks[task], input, await _retrieved(source, task, input, k), Format.TEXT)
+    return builder.build(source.tasks[task], input, await source.aretrieve(task, input, k), Format.TEXT)

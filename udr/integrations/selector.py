@@ -65,7 +65,7 @@ class Selector:
         return self._arranged(await self.source.aretrieve(self.task, input, self.k, **self.options), input)
 
     def to_json(self) -> dict[str, Json]:
-        """Return all but the source, as JSON; without ``k`` if it is the default, which small pools need not have."""
+        """Return all but the source, as JSON; without ``k`` if it is the default, which a service may lower."""
         options: dict[str, Any] = dict(self.options)
         if options.get("filter") is not None:
             options["filter"] = Filter.of(options["filter"]).to_json()

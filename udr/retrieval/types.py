@@ -23,7 +23,7 @@ Stage = Literal["exclude", "copies", "max_similarity", "min_similarity", "distin
 
 
 class DefaultK(int):
-    """The number of demonstrations if a request names none: fewer if the pools searched have fewer."""
+    """The number of demonstrations if a request names none: fewer if a service allows fewer."""
 
 
 DEFAULT_K = DefaultK(8)
@@ -130,10 +130,10 @@ class RetrievalRequest:
         task: search this task's pool.
         family: search the pools of this family.
         scope: ``"all"`` searches every pool.
-        k: how many demonstrations; from 1 to the size of the pools searched. By default 8, or all if there are fewer.
+        k: how many demonstrations, at least 1; all if the pools searched have fewer. By default 8.
         exclude: ids to exclude, at most 4,096.
         filter: search only the rows that pass, as if the pools had no others: a ``udr.Filter``, its JSON, or a text
-            such as ``site = "imdb" and stars >= 3``. The result has fewer than k if fewer pass.
+            such as ``site = "imdb" and stars >= 3``.
         keep_copies: allow the query itself and copies of it in the result; by default they are excluded.
         max_copy: from 0 to 1: in every mode, exclude near copies of the query: demonstrations whose cosine with the
             query, read as a demonstration, is above this; the next ones replace them.

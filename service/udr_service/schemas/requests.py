@@ -60,7 +60,7 @@ class _Input(Body):
 class Selection(Body):
     """How demonstrations are chosen."""
 
-    k: int = Field(default=8, ge=1, description="How many; if absent, 8 or all if there are fewer.")
+    k: int = Field(default=8, ge=1, description="How many; all if there are fewer.")
     exclude: list[str] = Field(default=[], max_length=MAX_EXCLUDED, fail_fast=True, description="Ids to leave out.")
     filter: AnyFilter | None = Field(
         default=None, description='Search only the rows that pass; as text: site = "imdb" and stars >= 3.'

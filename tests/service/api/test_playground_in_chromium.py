@@ -183,7 +183,7 @@ def test_messages_are_shown_beside_the_controls(look: Look, served: Playground) 
     find(page, "a dull day", task="notes")
     # Candidates is in details, which open.
     for control, value, message in (
-        ("k", "21", "k must be from 1 to 20"),
+        ("k", "0", "must be greater than or equal to 1"),
         ("k", "", "must be a valid integer"),
         ("budget", "22", "the prompt needs"),
         ("reserve", "9999", "below the budget"),

@@ -19,6 +19,7 @@ from udr_index.build import BuildConfig, build
 from udr_index.versions import PLACEMENTS, place
 
 QUERIES: Sequence[Mapping[str, Any]] = [
+    {"task": "notes", "input": "a dull day", "k": 25},
     {"task": "notes", "input": "a dull day"},
     {"task": "notes", "input": "i lost it on friday", "k": 20},
     {"task": "questions", "input": "Where is the old bridge?", "k": 24, "keep_copies": True},
@@ -57,7 +58,7 @@ def test_merged_answers_equal_those_of_one_index(
 
 
 INVALID: Sequence[tuple[Mapping[str, Any], str]] = [
-    ({"task": "notes", "k": 21}, "k must be from 1 to 20"),
+    ({"task": "notes", "k": 0}, "k must be at least 1"),
     ({"task": "poems"}, "unknown task 'poems'"),
     ({"task": "notes", "family": "mood"}, "give exactly one of"),
     ({"scope": "all", "balance": True, "candidates": 3}, "candidates must be"),

@@ -140,7 +140,7 @@ def test_a_prompt_lists_the_choices_that_the_query_gives(run: Run, tmp_path: Pat
         assert status == 1 and f"{found}; give each as --input choices=CHOICE\n" in err
 
 
-def test_k_may_be_as_large_as_the_pool_with_what_was_written(run: Run, real_index: Path, tmp_path: Path) -> None:
+def test_k_may_be_larger_than_the_pool_with_what_was_written(run: Run, real_index: Path, tmp_path: Path) -> None:
     index = Path(shutil.copytree(real_index, tmp_path / "index"))
     with Retriever.open(index, device="cpu") as retriever:
         retriever.put("notes", [Row(id=f"w{n}", input={"text": f"day {n}"}, target="glad") for n in range(4)])
@@ -150,13 +150,12 @@ def test_k_may_be_as_large_as_the_pool_with_what_was_written(run: Run, real_inde
     assert json.loads(run("retrieve", index, "--k", 24, *common)[1]) == expected and len(set(shown)) == 24
     prompt = json.loads(run("prompt", index, "--k", 24, "--budget", 5000, *common)[1])
     assert {item["id"] for item in prompt["demonstrations"]} == set(shown)
-    status, _, err = run("retrieve", index, "--k", 25, *common)
-    assert (status, "--k must be from 1 to 24, the number of demonstrations in 'notes'; found 25" in err) == (1, True)
+    assert json.loads(run("retrieve", index, "--k", 25, *common)[1]) == expected
 
 
 INVALID: dict[str, tuple[int, list[str], str]] = {
     "unknown task": (1, ["--task", "nope", "x"], "unknown task 'nope'; the tasks are notes, questions, reviews"),
-    "k zero": (1, ["--task", "notes", "--k", "0", "x"], "k must be from 1 to 20"),
+    "k zero": (1, ["--task", "notes", "--k", "0", "x"], "k must be at least 1, found 0"),
     "weight": (1, ["--task", "notes", "--weight", "0.3", "x"], "error: --weight fuses two rankings, so mode must be"),
     "coverage": (
         1,

@@ -229,7 +229,7 @@ def test_a_source_without_a_location_must_be_passed_again(lm: DummyLM, tmp_path:
     assert shown(lm.history[0]) == [("why?", "number")]
 
 
-def test_a_saved_program_keeps_a_filter_ids_and_the_k_that_small_pools_need_not_have(
+def test_a_saved_program_keeps_a_filter_ids_and_that_k_is_the_default(
     retriever: Retriever, lm: DummyLM, tmp_path: Path
 ) -> None:
     small = Filter.of('id in ["q01", "q02", "q03"]')

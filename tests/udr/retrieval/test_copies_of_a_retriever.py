@@ -98,10 +98,14 @@ def test_the_fork_error_is_a_udr_error(retriever: Retriever, monkeypatch: pytest
         retriever.retrieve("notes", "a dull day")
 
 
-def test_a_small_pool_gives_all_it_has_by_default(collection: Path, tmp_path: Path) -> None:
+def test_a_small_pool_gives_all_it_has(collection: Path, tmp_path: Path) -> None:
     build(BuildConfig(tasks=collection, out=tmp_path, names=("notes",), pool=5), HashEncoder())
     with Retriever.open(tmp_path, encoder=HashEncoder()) as small:
         assert len(small.retrieve("notes", "a dull day")) == len(small.retrieve("notes", "a dull day", 5)) == 5
-        for k in (8, 6):
-            with pytest.raises(Exception, match=f"k must be from 1 to 5, .*; found {k}"):
-                small.retrieve("notes", "a dull day", k)
+        options: dict[str, Any] = {"balance": True, "diversity": 0.2, "distinct": 0.99, "explain": True}
+        for k in (6, 8, 10**5000):
+            assert small.retrieve("notes", "a dull day", k) == small.retrieve("notes", "a dull day", 5)
+            assert small.retrieve("notes", "a day", k, **options) == small.retrieve("notes", "a day", 5, **options)
+            assert len(small.retrieve("notes", "a dull day", k, fill=True)) == 5
+        small.delete("notes", [row.id for row in small.demonstrations("notes").rows])
+        assert not small.retrieve("notes", "a dull day", 8)

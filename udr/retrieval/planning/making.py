@@ -10,7 +10,7 @@ from udr.retrieval.planning.length import check_length, check_text, num_characte
 from udr.retrieval.planning.options import check_options
 from udr.retrieval.planning.plan import Plan
 from udr.retrieval.stopping import Stopped, never, refuse_stopped
-from udr.retrieval.types import DefaultK, RetrievalRequest
+from udr.retrieval.types import RetrievalRequest
 from udr.store import LabelHeadStamp, Manifest
 
 ALL = "all"
@@ -22,7 +22,8 @@ def make_plan(
 ) -> Plan:
     """Return the plan for a request; ``stopped`` is looked at between tasks.
 
-    ``sizes`` are how many rows the tasks have now; None for as many as the version was built with.
+    ``sizes`` are how many rows the tasks have now, which is the most that k then is; None for as many as the version
+    was built with, to which rows may have been added since.
 
     Raises:
         UnknownTaskError: the index has no such task or family.
@@ -32,10 +33,10 @@ def make_plan(
     """
     tasks, wording = _scope(manifest, request)
     size = sum(manifest.partitions[task.name].count if sizes is None else sizes[task.name] for task in tasks)
-    if isinstance(request.k, DefaultK):
+    _check_k(request)
+    if sizes is not None:
         # All may have been deleted.
         request = replace(request, k=min(request.k, max(1, size)))
-    _check_k(request, size)
     filter = check_options(request)
     _check_support(manifest, request, tasks)
     if not isinstance(request.input, str | Mapping):
@@ -88,13 +89,11 @@ def _scope(manifest: Manifest, request: RetrievalRequest) -> tuple[list[Task], W
     return list(tasks.values()), Wording.of_families(list(manifest.families.values()))
 
 
-def _check_k(request: RetrievalRequest, size: int) -> None:
+def _check_k(request: RetrievalRequest) -> None:
     if not isinstance(request.k, int) or isinstance(request.k, bool):
         raise InvalidInputError(f"k must be a whole number, found {brief(request.k)}")
-    if not 1 <= request.k <= max(1, size):
-        searched = request.task or request.family or ALL
-        limits = f"from 1 to {size}, the number of demonstrations in {searched!r}"
-        raise InvalidInputError(f"k must be {limits}; found {brief(request.k)}")
+    if request.k < 1:
+        raise InvalidInputError(f"k must be at least 1, found {brief(request.k)}")
 
 
 def _check_support(manifest: Manifest, request: RetrievalRequest, tasks: Collection[Task]) -> None:

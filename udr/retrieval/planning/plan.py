@@ -76,7 +76,7 @@ class Plan:
     @property
     def num_chosen(self) -> int:
         """How many demonstrations to choose: k, or as many as there are candidates for a prompt with room left."""
-        return min(self.size, self._considered) if self.request.fill else self.request.k
+        return max(self.request.k, min(self.size, self._considered)) if self.request.fill else self.request.k
 
     @property
     def candidates(self) -> int:
