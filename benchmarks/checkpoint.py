@@ -6,8 +6,8 @@
 held out. The parts, in order:
 
 - ``plan``: checks the collection against that file, and prints tasks, sizes, and the command of the training;
-- ``train``: one retriever by ``udr train`` with adapters (``train.lora_rank``), on the trained tasks and their views,
-  which it writes to FOLDER/tasks;
+- ``train``: one retriever by ``udr train`` with adapters (``train.lora_rank``), on the trained tasks, and on their
+  views with ``--views``; both are written to FOLDER/tasks;
 - ``average``: the trained weights averaged with the base's, by each weight; the best on test rows of watched tasks,
   which are trained ones, becomes FOLDER/checkpoint, if it is better than the base;
 - ``evaluate``: on the held-out tasks, MiniLM and the checkpoint, each without and with label heads, and BM25;
@@ -49,6 +49,8 @@ def main(given: Sequence[str] | None = None) -> None:
     options.add_argument("--out", type=Path, required=True)
     options.add_argument("--parts", default=",".join(PARTS))
     options.add_argument("--frozen", type=Path, default=FROZEN, help="the file that freezes the tasks")
+    options.add_argument("--views", action="store_true", help="train on views of the tasks, too")
+    options.add_argument("--queries", type=int, help="of each task in the training, in place of the frozen number")
     options.add_argument("--lm", default=DEFAULT_LM)
     options.add_argument("--dtype", default="bfloat16", help="of feedback and answers")
     options.add_argument("--rows", type=int, default=ROWS, help="test rows of each held-out task")
@@ -57,6 +59,10 @@ def main(given: Sequence[str] | None = None) -> None:
     options.add_argument("--label-head", action="store_true", help="heads for all tasks with labels, gain or not")
     arguments = options.parse_args(given)
     frozen = read_toml(arguments.frozen)
+    if not arguments.views:
+        frozen.pop("views", None)
+    if arguments.queries is not None:
+        frozen["training"]["queries"] = arguments.queries
     names = arguments.parts.split(",")
     if unknown := [name for name in names if name not in PARTS]:
         raise SystemExit(f"no part {unknown[0]!r}; the parts are {', '.join(PARTS)}")

@@ -98,7 +98,7 @@ def test_all_parts_make_a_checkpoint_with_a_card(
     frozen, out = tmp_path / "frozen.toml", tmp_path / "out"
     frozen.write_text(FROZEN.format(base=encoder_folder), "utf-8")
     given = [str(licensed), "--out", str(out), "--frozen", str(frozen), "--lm", str(lm_folder), "--dtype", "float32"]
-    given += ["--rows", "3", "--label-head"]
+    given += ["--rows", "3", "--label-head", "--views"]
     checkpoint.main([*given, "--parts", "plan"])
     shown = capsys.readouterr().out
     assert (
@@ -185,10 +185,14 @@ def test_what_was_not_frozen_is_refused(
     text = FROZEN.replace(old, new).format(base="x")
     frozen.write_text(text, "utf-8")
     with pytest.raises(SystemExit, match=message):
-        checkpoint.main([str(licensed), "--out", str(tmp_path / "out"), "--frozen", str(frozen), "--parts", "plan"])
+        checkpoint.main(
+            [str(licensed), "--out", str(tmp_path / "out"), "--frozen", str(frozen), "--parts", "plan", "--views"]
+        )
 
 
-def test_views_have_the_same_texts_as_their_sources(checkpoint: ModuleType, licensed: Path, tmp_path: Path) -> None:
+def test_views_have_the_same_texts_as_their_sources(
+    checkpoint: ModuleType, licensed: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     """A turned one swaps field and target, and keeps one row of those with the same field; another drops choices."""
     rows = licensed / "words" / "reverse" / "train.jsonl"
     again = {"id": "again", "input": {"words": "some other words"}, "target": "train0 grass"}
@@ -196,7 +200,11 @@ def test_views_have_the_same_texts_as_their_sources(checkpoint: ModuleType, lice
     frozen = tmp_path / "frozen.toml"
     named = FROZEN.format(base="x") + NAMED
     frozen.write_text(named, "utf-8")
-    checkpoint.main([str(licensed), "--out", str(tmp_path / "out"), "--frozen", str(frozen), "--parts", "plan"])
+    given = [str(licensed), "--out", str(tmp_path / "out"), "--frozen", str(frozen), "--parts", "plan"]
+    checkpoint.main([*given, "--queries", "20"])
+    shown = capsys.readouterr().out
+    assert "240 pairs" in shown and "a view of" not in shown
+    checkpoint.main([*given, "--views"])
 
     tasks = open_collection(tmp_path / "out" / "tasks").tasks
     assert set(tasks) == {"colours", "reverse", "forth", "named"}

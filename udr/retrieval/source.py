@@ -1,7 +1,7 @@
 """Sources of demonstrations: one protocol for an index in process and for a service."""
 
 import asyncio
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Protocol, Unpack
 
 from udr.data import Task
@@ -25,7 +25,7 @@ class AsyncDemonstrationSource(Protocol):
             RequestError: the request is invalid.
         """
 
-    async def aretrieve_batch(self, requests: Iterable[RetrievalRequest]) -> list[Retrieval]:
+    async def aretrieve_batch(self, requests: Sequence[RetrievalRequest]) -> list[Retrieval]:
         """Return the results of several requests, in their order.
 
         Raises:
@@ -52,7 +52,7 @@ class DemonstrationSource(AsyncDemonstrationSource, Protocol):
     ) -> Retrieval:
         """Return k demonstrations for an input, as ``aretrieve``."""
 
-    def retrieve_batch(self, requests: Iterable[RetrievalRequest]) -> list[Retrieval]:
+    def retrieve_batch(self, requests: Sequence[RetrievalRequest]) -> list[Retrieval]:
         """Return the results of several requests, as ``aretrieve_batch``."""
 
     async def aretrieve(
@@ -67,4 +67,4 @@ class DemonstrationSource(AsyncDemonstrationSource, Protocol):
 
     async def aretrieve_batch(self, requests: Iterable[RetrievalRequest]) -> list[Retrieval]:
         """Call ``retrieve_batch`` in a thread."""
-        return await asyncio.to_thread(self.retrieve_batch, requests)
+        return await asyncio.to_thread(self.retrieve_batch, list(requests))

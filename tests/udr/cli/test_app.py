@@ -22,6 +22,7 @@ from tests.udr.models.test_tokenizer import save_word_tokenizer
 from udr import Row, __version__
 from udr.cli import GROUP, main
 from udr.retrieval import Retriever
+from udr.types import Json
 from udr_index.build import BuildConfig, build
 
 
@@ -126,7 +127,8 @@ def test_prompt_counts_with_the_named_tokenizer(run: Run, real_index: Path, tmp_
 
 def test_a_prompt_lists_the_choices_that_the_query_gives(run: Run, tmp_path: Path) -> None:
     keys = {name: value for name, value in QUESTIONS.items() if name != "labels"} | {"kind": "multiple_choice"}
-    row = {"id": "1", "input": {"question": "What is green?"}, "target": "sea", "choices": ["sea", "sun"]}
+    row: dict[str, Json] = {"id": "1", "input": {"question": "What is green?"}, "target": "sea"}
+    row["choices"] = ["sea", "sun"]
     write_task(tmp_path / "tasks", keys, train=[row])
     save_encoder(tmp_path / "model")
     index = tmp_path / "index"
