@@ -65,7 +65,7 @@ def split_rows(
         raise ConfigError(f"--test-rows must be from 0 to {len(rows) - 1}, one less than there are rows; found {size}")
     if not size:
         return Holdout(tuple(rows), (), 0)
-    _log.info("%s: comparing %s with one another", task.name, counted(len(rows), "row"))
+    _log.info("%s: comparing %s with one another ...", task.name, counted(len(rows), "row"))
     strata = [row.target if task.kind is Kind.CLASSIFICATION else "" for row in rows]
     pairs = [*_copies(task, rows), *overlapping([input_words(task, row.input, row.choices) for row in rows])]
     while True:

@@ -132,3 +132,9 @@ def test_rows_that_an_encoder_finds_near_are_on_one_side_too() -> None:
     assert leaks(holdout.train, holdout.test) == 0
     held = sides(rows, holdout.test)
     assert held[:80] == held[80:] and Counter(row.target for row in holdout.test) == {"glad": 24, "sad": 8}
+
+
+def test_the_comparison_is_told_as_a_step_that_may_last(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO")
+    split_rows(TASK, make_rows(10))
+    assert caplog.messages == [f"{TASK.name}: comparing 10 rows with one another ..."]
