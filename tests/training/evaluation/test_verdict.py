@@ -9,6 +9,7 @@ import pytest
 
 from udr.data import open_collection
 from udr.models import BASE_ENCODER
+from udr.types import Json
 from udr_training.config import RunConfig
 from udr_training.evaluation import Estimate, Evaluation, Outcome, TaskResult, Verdict, judge_gain, prove, verdict
 
@@ -40,6 +41,56 @@ def test_a_clear_gain_pays() -> None:
         retriever="run",
         over="bm25",
     )
+
+
+@pytest.mark.parametrize(
+    ("without", "shown", "count", "sentence"),
+    [
+        (
+            60,
+            80,
+            100,
+            "Demonstrations help here: with 4 of minilm, 80 of 100 right in place of 60 without any (+20, lik",
+        ),
+        (
+            80,
+            60,
+            100,
+            "Demonstrations harm here: with 4 of minilm, 60 of 100 right in place of 80 without any (−20, lik",
+        ),
+        (
+            6000,
+            6010,
+            10000,
+            "Demonstrations do not help here: with 4 of minilm, 60.1 of 100 right in place of 60 without ",
+        ),
+        (
+            15,
+            16,
+            20,
+            "Too few test rows to tell whether demonstrations help: with 4 of minilm, 80 of 100 right in place ",
+        ),
+        (10, 10, 10, "Demonstrations have nothing to add here: without any, all 10 test rows are right. "),
+    ],
+)
+def test_a_verdict_begins_with_whether_demonstrations_help(without: int, shown: int, count: int, sentence: str) -> None:
+    # BM25 answers worse, and the oracle is no retriever.
+    right = {"bm25": shown - 1, "minilm": shown, "oracle": count}
+    results = tuple(
+        TaskResult("tickets", "mail", "accuracy", name, shots, count, answers(right[name] if shots else without, count))
+        for shots in (0, 4)
+        for name in right
+    )
+    labels = {name: name for name in right}
+    config: dict[str, Json] = {"task_folder": "tasks", "pool": None}
+    config["tasks"] = {"tickets": {"test_rows": count, "of": count + 9, "pool": 900}}
+    both = Evaluation(labels, (0, 4), "bm25", results, config, ())
+    alone = verdict(replace(both, shots=(4,)))
+    found = verdict(both)
+    assert found.sentence.startswith(sentence) and found.sentence.endswith(f" {alone.sentence}")
+    assert (found.outcome, found.over, found.rows_missing) == (alone.outcome, "bm25", alone.rows_missing)
+    assert both.help("minilm", 4).value == pytest.approx(100 * (shown - without) / count)
+    assert found.remedy.startswith("9 test rows are left out") == ("Too few" in found.sentence)
 
 
 def test_a_run_that_starts_from_another_runs_encoder_is_judged_itself(

@@ -101,6 +101,15 @@ class Evaluation:
         return self.value(retriever, shots, tasks) - self.value(over or self.baseline, shots, tasks)
 
     @property
+    def helped(self) -> tuple[int, ...]:
+        """The numbers of demonstrations that are compared with none; empty unless 0 is among ``shots``."""
+        return tuple(shots for shots in self.shots if shots) if 0 in self.shots else ()
+
+    def help(self, retriever: str, shots: int, tasks: Sequence[str] | None = None) -> Estimate:
+        """Return what demonstrations add: a retriever's mean minus that without any, paired by test row."""
+        return self.value(retriever, shots, tasks) - self.value(retriever, 0, tasks)
+
+    @property
     def subject(self) -> str:
         """The retriever that the evaluation is about: the best run.
 
@@ -132,20 +141,24 @@ class Evaluation:
         return tuple(name for name in untrained if values[name] > max(values.values()) - 1e-9)
 
     def to_json(self) -> dict[str, Json]:
-        """Return means, values and gains, rounded to 2 decimals, and what was run."""
+        """Return means, values, gains and, where it is known, help, rounded to 2 decimals, and what was run."""
 
         def named(retriever: str, shots: int) -> dict[str, Json]:
             return {"retriever": retriever, "label": self.labels[retriever], "shots": shots}
 
         def rows(kind: str, groups: Mapping[str, Sequence[str]] | None = None, column: str = "") -> list[Json]:
-            """Return each group's mean or gain, by number of demonstrations and retriever."""
-            estimate, names = (self.gain, self.others) if kind == "gain" else (self.value, tuple(self.labels))
+            """Return each group's mean, gain or help, by number of demonstrations and retriever."""
+            estimate = {"mean": self.value, "gain": self.gain, "help": self.help}[kind]
             return [
                 ({column: group} if groups else {}) | named(name, shots) | _rounded(kind, estimate(name, shots, tasks))
                 for group, tasks in (groups or {"": self.tasks}).items()
-                for shots in self.shots
-                for name in names
+                for shots in (self.helped if kind == "help" else self.shots)
+                for name in (self.others if kind == "gain" else self.labels)
             ]
+
+        def differences(kind: str) -> dict[str, Json]:
+            by_family, by_task = rows(kind, families, "family"), rows(kind, tasks, "task")
+            return {"means": rows(kind), "families": by_family, "tasks": by_task}
 
         families, tasks = self.families, {task: (task,) for task in self.tasks}
         return {
@@ -167,12 +180,8 @@ class Evaluation:
                 }
                 for result in self.results
             ],
-            "gains": {
-                "baseline": self.baseline,
-                "means": rows("gain"),
-                "families": rows("gain", families, "family"),
-                "tasks": rows("gain", tasks, "task"),
-            },
+            "gains": {"baseline": self.baseline, **differences("gain")},
+            **({"help": differences("help")} if self.helped else {}),
             "config": dict(self.config),
         }
 

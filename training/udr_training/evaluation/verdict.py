@@ -8,6 +8,7 @@ from udr.types import Json
 from udr_training.evaluation.config import RowCounts, how_to_use_more
 from udr_training.evaluation.intervals import Estimate, rows_missing
 from udr_training.evaluation.results import Evaluation
+from udr_training.evaluation.retrievers import ORACLE
 
 LEAST_GAIN = 2.0
 """The smallest gain that is taken to matter, in points: below it, training does not pay."""
@@ -27,10 +28,10 @@ class Outcome(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Verdict:
-    """The result of an evaluation in one sentence.
+    """The result of an evaluation in one sentence, or two.
 
     Attributes:
-        sentence: for people.
+        sentence: for people; where that was measured, it begins with whether demonstrations help.
         outcome: None if there is nothing to compare with.
         retriever: the full name of the retriever that it is about.
         over: the one that it is compared with; None without one.
@@ -77,13 +78,39 @@ def judge_gain(gain: Estimate, num_rows: int) -> tuple[Outcome, int]:
 
 def verdict(evaluation: Evaluation) -> Verdict:
     """Return the verdict with the largest number of demonstrations, on average over the tasks."""
+    helps, more = _help(evaluation) if evaluation.helped else ("", 0)
+    found = _compared(evaluation)
+    missing = max(found.rows_missing, more)
+    remedy = _remedy(evaluation, evaluation.num_rows + missing) if missing else ""
+    return replace(found, sentence=helps + found.sentence, remedy=remedy)
+
+
+def _help(evaluation: Evaluation) -> tuple[str, int]:
+    """Return whether the demonstrations of the best retriever help, and how many more rows would tell it."""
+    shots, rows = evaluation.main_shots, evaluation.num_rows
+    names = [name for name in evaluation.labels if name != ORACLE] or list(evaluation.labels)
+    best = max(names, key=lambda name: evaluation.value(name, shots).value)
+    without, gain = evaluation.value(best, 0), evaluation.help(best, shots)
+    outcome, missing = judge_gain(gain, rows)
+    numbers = _numbers(evaluation, f"with {shots} of {evaluation.labels[best]}", best, without, "without any", gain)
+    if outcome is Outcome.TOO_FEW_ROWS and without.value >= _ALL:
+        return f"Demonstrations have nothing to add here: without any, all {rows:,} test rows are right. ", 0
+    if outcome is Outcome.TOO_FEW_ROWS:
+        return f"Too few test rows to tell whether demonstrations help: {numbers}; {_needed(missing, gain)}. ", missing
+    verb = "help" if outcome is Outcome.PAYS else "harm" if gain.interval[1] < 0 else "do not help"
+    return f"Demonstrations {verb} here: {numbers}. ", 0
+
+
+def _compared(evaluation: Evaluation) -> Verdict:
+    """Return the verdict on the subject and its rival, without the remedy."""
     shots, subject, rival = evaluation.main_shots, evaluation.subject, evaluation.rival
-    unit, label = _unit(evaluation), evaluation.labels[subject]
+    label = evaluation.labels[subject]
     value = evaluation.value(subject, shots)
     if rival is None or not shots:
         low, high = map(_short, value.interval)
         shown = label if shots else "no demonstration"
-        sentence = f"With {shown}: {_short(value.value)} {unit.rstrip(',')}, likely between {low} and {high}, by "
+        unit = _unit(evaluation).rstrip(",")
+        sentence = f"With {shown}: {_short(value.value)} {unit}, likely between {low} and {high}, by "
         sentence += f"{evaluation.num_rows:,} test row{'s' * (evaluation.num_rows != 1)}."
         return Verdict(sentence=sentence, outcome=None, retriever=subject)
     gain = evaluation.gain(subject, shots, over=rival)
@@ -92,11 +119,7 @@ def verdict(evaluation: Evaluation) -> Verdict:
     trained, name = bool(best), evaluation.labels[rival]
     listed = " and ".join([", ".join(best[:-1]), best[-1]] if len(best) > 1 else best)
     by = f"{listed}, the best untrained retriever{'s' * (len(best) > 1)}" if trained else name
-    numbers = (
-        f"{_short(value.value)} {unit} in place of {_short(evaluation.value(rival, shots).value)} by {by} "
-        f"({_signed(gain.value)}, likely between {_signed(gain.interval[0])} and {_signed(gain.interval[1])}, "
-        f"by {evaluation.num_rows:,} test rows)"
-    )
+    numbers = _numbers(evaluation, "", subject, evaluation.value(rival, shots), f"by {by}", gain)
     if outcome is Outcome.TOO_FEW_ROWS and evaluation.value(rival, shots).value >= _ALL:
         # No number of such rows shows a gain.
         sentence = (
@@ -105,17 +128,26 @@ def verdict(evaluation: Evaluation) -> Verdict:
         )
     elif outcome is Outcome.TOO_FEW_ROWS:
         what = "training pays" if trained else f"{label} is better than {name}"
-        size = "of this size" if gain.value >= LEAST_GAIN else f"of {_short(LEAST_GAIN)} points"
-        rows = f"about {missing:,} more test {'row is' if missing == 1 else 'rows are'} needed for a gain {size}"
-        sentence = f"Too few test rows to tell whether {what}: {numbers}; {rows}."
+        sentence = f"Too few test rows to tell whether {what}: {numbers}; {_needed(missing, gain)}."
     elif trained:
         sentence = f"Training {outcome} here: {numbers}."
     else:
         sentence = f"{label} is {'' if outcome is Outcome.PAYS else 'not '}better than {name} here: {numbers}."
-    remedy = _remedy(evaluation, evaluation.num_rows + missing) if missing else ""
-    return Verdict(
-        sentence=sentence, outcome=outcome, retriever=subject, over=rival, rows_missing=missing, remedy=remedy
+    return Verdict(sentence=sentence, outcome=outcome, retriever=subject, over=rival, rows_missing=missing)
+
+
+def _numbers(evaluation: Evaluation, how: str, retriever: str, other: Estimate, by: str, gain: Estimate) -> str:
+    """Return a retriever's value in place of another, and the gain."""
+    value, low, high = evaluation.value(retriever, evaluation.main_shots).value, *map(_signed, gain.interval)
+    return (
+        f"{how}{', ' * bool(how)}{_short(value)} {_unit(evaluation)} in place of {_short(other.value)} {by} "
+        f"({_signed(gain.value)}, likely between {low} and {high}, by {evaluation.num_rows:,} test rows)"
     )
+
+
+def _needed(missing: int, gain: Estimate) -> str:
+    size = "of this size" if gain.value >= LEAST_GAIN else f"of {_short(LEAST_GAIN)} points"
+    return f"about {missing:,} more test {'row is' if missing == 1 else 'rows are'} needed for a gain {size}"
 
 
 def _remedy(evaluation: Evaluation, needed: int) -> str:

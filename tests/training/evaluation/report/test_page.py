@@ -83,6 +83,7 @@ def test_a_page_has_two_themes_and_every_chart_a_title() -> None:
 def test_sections_without_content_are_omitted_or_give_a_reason() -> None:
     full, one, many = (" ".join(Reader(text).texts).replace("_ ", "_") for text in map(page_of, KINDS))
     sections = ["Means by family", "How many demonstrations", "Gain over bm25 by task", "Values by task"]
+    sections += ["Gain over no demonstration by task"]
     sections += ["Learning curve", "NDCG by iteration", "A pool as the encoder sees it", "What was run"]
     for part in (
         *sections,
@@ -91,7 +92,11 @@ def test_sections_without_content_are_omitted_or_give_a_reason() -> None:
     ):
         assert part in full
     assert "No curves: its training wrote no metrics.jsonl." in one and "No map: no run was compared." in one
-    assert "How many demonstrations" not in one and "Means by family" not in one
+    assert (
+        "How many demonstrations" not in one
+        and "Gain over no demonstration" not in one
+        and "Means by family" not in one
+    )
     assert "mean" not in one.lower().partition("what was run")[0]
     assert "No run was compared, so there is no training to show." in many
 
@@ -248,6 +253,6 @@ def test_the_headline_is_about_the_run() -> None:
     evaluation = invented()
     name = evaluation.labels[evaluation.subject]
     assert "Does training pay?" in read.texts and "my-first-run" in name
-    (lede,) = [text for text in read.texts if text.startswith("Training pays here: ")]
-    assert "the best untrained retriever (+" in lede
+    (lede,) = [text for text in read.texts if text.startswith("Demonstrations help here: ")]
+    assert " Training pays here: " in lede and "the best untrained retriever (+" in lede
     assert any(text.startswith(f"points with {name}") for text in read.texts)

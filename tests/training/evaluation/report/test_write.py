@@ -1,5 +1,6 @@
 """Reports of known numbers: means, families, gains, and the text around them."""
 
+import re
 from dataclasses import replace
 from typing import Any
 
@@ -9,7 +10,7 @@ import pytest
 from tests.training.evaluation.report.invented import NAMES, invented
 from udr_training.evaluation import Estimate, Evaluation, TaskResult, report
 
-CONFIG = invented().config
+CONFIG, LABELS = invented().config, ("random", "bm25")
 
 
 def estimate(value: float, spread: float = 2.0) -> Estimate:
@@ -112,6 +113,27 @@ def test_every_number_of_demonstrations_has_its_tables() -> None:
     numbers = ("no demonstration", "1 demonstration", "4 demonstrations")
     assert headings == [*(f"## With {number}" for number in numbers), "## What was run"]
     assert report.table(invented()).count("gain over bm25") == 3
+
+
+def test_gains_over_no_demonstration_are_in_all_reports() -> None:
+    found = invented(shots=(0, 4), retrievers=("random", "bm25"))
+    cells = [
+        f"{report.signed(gain.value)} {report.interval(gain, gain=True)}" for gain in map(found.help, LABELS, (4, 4))
+    ]
+    assert found.help("bm25", 4).value == pytest.approx(found.value("bm25", 4).value - found.value("bm25", 0).value)
+    (line,) = [line for line in report.table(found).splitlines() if line.startswith("gain over no demonstration")]
+    assert re.split("  +", line)[1:] == cells
+    text = report.markdown(found)
+    assert (
+        text.count("### Gains over no demonstration\n") == 1 and f"| mean of 12 tasks | {' | '.join(cells)} |" in text
+    )
+    answer: dict[str, Any] = found.to_json()
+    helped = answer["help"]
+    assert [(each["label"], each["shots"], each["help"]) for each in helped["means"]] == [
+        (name, 4, round(found.help(name, 4).value, 2)) for name in LABELS
+    ]
+    assert (len(helped["families"]), len(helped["tasks"])) == (4 * 2, 12 * 2)
+    assert "help" not in THREE.to_json() and "no demonstration" not in report.table(THREE)
 
 
 def test_facts_have_models_samples_seeds_and_versions() -> None:

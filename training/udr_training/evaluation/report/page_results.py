@@ -1,6 +1,6 @@
 """The page's results: means by family and by number of demonstrations, gains, and the values of all tasks."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from markupsafe import Markup
 
@@ -60,18 +60,20 @@ def shots_figure(evaluation: Evaluation) -> Figure:
     return line_figure("Mean by demonstrations", lines, *titles, heading=False)
 
 
-def compared(evaluation: Evaluation, shots: int) -> list[str]:
+Gain = Callable[[str, int, Sequence[str] | None], Estimate]
+"""The gain of a retriever with a number of demonstrations on some tasks, or on all."""
+
+
+def compared(evaluation: Evaluation, shots: int, names: Iterable[str]) -> list[str]:
     """Return the retrievers that have gains: what the evaluation is about first, then the best."""
-    return sorted(
-        evaluation.others, key=lambda name: (name != evaluation.subject, -evaluation.value(name, shots).value)
-    )
+    return sorted(names, key=lambda name: (name != evaluation.subject, -evaluation.value(name, shots).value))
 
 
-def gains(evaluation: Evaluation, shots: int, name: str) -> Markup:
+def gains(evaluation: Evaluation, gain_of: Gain, shots: int, name: str) -> Markup:
     """Return a retriever's gains: over all tasks, by family, and by task from the best to the worst."""
 
     def gain(tasks: Sequence[str]) -> Estimate:
-        return evaluation.gain(name, shots, tasks)
+        return gain_of(name, shots, tasks)
 
     tasks = sorted(((task, gain([task])) for task in evaluation.tasks), key=lambda item: -item[1].value)
     means: list[tuple[str, Estimate]] = []

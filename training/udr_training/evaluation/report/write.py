@@ -43,6 +43,8 @@ def table(evaluation: Evaluation) -> str:
         if evaluation.others:
             heading = f"gain over {evaluation.labels[evaluation.baseline]}"
             rows.append([heading, *_gains(evaluation, shots, evaluation.tasks)])
+        if shots in evaluation.helped:
+            rows.append(["gain over no demonstration", *_help(evaluation, shots, evaluation.tasks)])
         widths = [max(len(row[column]) for row in rows) for column in range(len(names) + 1)]
         lines = ["  ".join(map(str.ljust, row, widths)).rstrip() for row in rows]
         tables.append("\n".join([f"{with_shots(shots)}:", *lines] if len(evaluation.shots) > 1 else lines))
@@ -63,6 +65,9 @@ def markdown(evaluation: Evaluation) -> str:
         if evaluation.others:
             gains = [[group, *_gains(evaluation, shots, tasks)] for group, tasks in _groups(evaluation)]
             parts += [f"### Gains over {_plain(evaluation.labels[evaluation.baseline])}", _piped([head, *gains])]
+        if shots in evaluation.helped:
+            helped = [[group, *_help(evaluation, shots, tasks)] for group, tasks in _groups(evaluation)]
+            parts += ["### Gains over no demonstration", _piped([head, *helped])]
     run = "\n".join(f"- {name}: {_plain(text)}" for name, text in facts(evaluation))
     return "\n\n".join([*parts, "## What was run", run]) + "\n"
 
@@ -79,9 +84,16 @@ def _groups(evaluation: Evaluation) -> Iterator[tuple[str, Sequence[str]]]:
 
 def _gains(evaluation: Evaluation, shots: int, tasks: Sequence[str]) -> list[str]:
     """Return the cells of a row of gains; the baseline's is empty."""
-    gains = {name: evaluation.gain(name, shots, tasks) for name in evaluation.others}
-    texts = {name: f"{signed(gain.value)} {interval(gain, gain=True)}" for name, gain in gains.items()}
-    return [texts.get(name, "") for name in evaluation.labels]
+    others = evaluation.others
+    return [_gain(evaluation.gain(name, shots, tasks)) if name in others else "" for name in evaluation.labels]
+
+
+def _help(evaluation: Evaluation, shots: int, tasks: Sequence[str]) -> list[str]:
+    return [_gain(evaluation.help(name, shots, tasks)) for name in evaluation.labels]
+
+
+def _gain(estimate: Estimate) -> str:
+    return f"{signed(estimate.value)} {interval(estimate, gain=True)}"
 
 
 def _value(estimate: Estimate) -> str:
