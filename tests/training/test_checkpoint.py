@@ -49,7 +49,7 @@ candidates = 6
 iterations = 1
 epochs = 1
 lora_rank = 2
-learning_rate = 1e-2
+learning_rate = 5e-2
 batch_size = 4
 list_length = 4
 """
