@@ -61,22 +61,21 @@ def plan(arguments: argparse.Namespace, frozen: Mapping[str, Any]) -> None:
     steps = num_steps(config, dict.fromkeys(trained_names(frozen), config.num_learned(sizes["queries"])))
     pairs = len(trained_names(frozen)) * sizes["queries"] * sizes["candidates"]
     print(f"{pairs * sizes['iterations']} pairs at most, {steps} steps in each of {sizes['iterations']} iteration(s)")
-    with_views(arguments.tasks, arguments.out, frozen)
     print(f"what it takes here: udr {shlex.join([*training(arguments, frozen), '--dry-run'])}")
 
 
 def train(arguments: argparse.Namespace, frozen: Mapping[str, Any]) -> None:
     """Train on the frozen tasks, or what is left of it."""
-    with_views(arguments.tasks, arguments.out, frozen)
     call(*training(arguments, frozen))
 
 
 def training(arguments: argparse.Namespace, frozen: Mapping[str, Any]) -> list[str]:
-    """Return the arguments of ``udr`` for the training."""
+    """Return the arguments of ``udr`` for the training, and write its tasks."""
     sizes = frozen["training"]
     settings = [f"train.{name}={sizes[name]}" for name in ("lora_rank", "list_length", "batch_size")] + arguments.set
     command = [
-        *("train", arguments.out / "tasks", "--tasks", ",".join(trained_names(frozen)), "--preset", "cpu"),
+        *("train", with_views(arguments.tasks, arguments.out, frozen), "--preset", "cpu"),
+        *("--tasks", ",".join(trained_names(frozen))),
         *("--out", arguments.out / "run", "--feedback", arguments.out / "feedback.sqlite", "--seed", frozen["seed"]),
         *("--lm", arguments.lm, "--model", frozen["base"], "--dtype", arguments.dtype),
         *("--queries", sizes["queries"], "--candidates", sizes["candidates"], "--iterations", sizes["iterations"]),
