@@ -198,7 +198,7 @@ def test_tasks_that_are_written_are_weighed_by_the_metric_of_answers(
     pool = open_collection(tasks).tasks["reverse"].pool(config.candidates.pool or None, config.seed)
     # The tiny model copies no word, so each answer counts by how much of it the target has.
     monkeypatch.setattr(
-        "udr_training.feedback.local.writer.answer_value",
+        "udr_training.feedback.scoring.values.answer_value",
         lambda _, text, golds, __: len(set(text) & set(golds[0])) / len(set(golds[0])),
     )
     status, out, _ = udr(*asking)

@@ -20,10 +20,10 @@ from udr_training.feedback.remote import (
     ChatLogprobs,
     MetricScorer,
     RankScorer,
-    as_likelihoods,
     listings,
     read_numbers,
 )
+from udr_training.feedback.scoring import as_likelihoods
 
 
 @pytest.fixture

@@ -7,14 +7,12 @@ from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
 from typing import Protocol
 
-import numpy as np
-
-from udr.data import Pool, formatting
-from udr_training.answering import answer_room, answer_value, ends_of
+from udr.data import Pool
+from udr_training.answering import answer_room, ends_of
 from udr_training.feedback.packing import Likelihoods, Prompt, Tokens
 from udr_training.feedback.pairs import Pair
-from udr_training.feedback.prompts import LMTokenizer, prompt_of
-from udr_training.feedback.scoring import PairScorer
+from udr_training.feedback.prompts import prompt_of
+from udr_training.feedback.scoring import PackingLM, PairScorer, answer_score, as_likelihoods
 from udr_training.feedback.store import Work
 
 # An answer may be longer than the pool's longest target by this.
@@ -23,11 +21,8 @@ _EXTRA_TOKENS = 8
 _BLOCK = 64
 
 
-class WritingLM(LMTokenizer, Protocol):
+class WritingLM(PackingLM, Protocol):
     """A language model that writes."""
-
-    fingerprint: str
-    dtype: str
 
     def generate(
         self,
@@ -105,7 +100,7 @@ class WrittenMetric(PairScorer):
         started = time.monotonic()
         prompts = [self._prompt(pair) for pair in pairs]
         texts = self._writer.write(prompts)
-        values = [self._value(pair, text) for pair, text in zip(pairs, texts, strict=True)]
+        values = [answer_score(pair, text) for pair, text in zip(pairs, texts, strict=True)]
         work = Work(
             pairs=len(pairs),
             tokens=sum(prompt.num_tokens for prompt in prompts),
@@ -113,16 +108,11 @@ class WrittenMetric(PairScorer):
             lost=sum(prompt.lost for prompt in prompts),
             seconds=time.monotonic() - started,
         )
-        return [Likelihoods(np.array([value]), (1,)) for value in values], work
+        return [as_likelihoods(pair.task, pair.query, value) for pair, value in zip(pairs, values, strict=True)], work
 
     def _prompt(self, pair: Pair) -> Prompt:
         shown = (*pair.context, pair.demonstration)
         return prompt_of(self._lm, pair.task, pair.query, shown, answer_tokens=self._writer.room)
-
-    def _value(self, pair: Pair, text: str) -> float:
-        task, query = pair.task, pair.query
-        source = formatting.input_words(task, query.input, query.choices)
-        return answer_value(task.metric, text, query.references or (query.target,), source)
 
     def report(self) -> None:
         """See ``PairScorer``."""

@@ -7,12 +7,9 @@ import time
 from abc import abstractmethod
 from collections.abc import Iterator, Sequence
 
-import numpy as np
-
-from udr.data import Kind, Task, formatting
 from udr.errors import FeedbackError, TooLongError
 from udr.prompts import Format, Order
-from udr.types import Json, Row
+from udr.types import Json
 from udr_training.answering import BUDGET, Api, PromptSettings, PromptWriter, Question, Reply, ServerLM
 from udr_training.feedback.packing import Likelihoods
 from udr_training.feedback.pairs import Pair
@@ -24,22 +21,6 @@ _LOG = logging.getLogger(__name__)
 # Pairs whose scores are stored in one commit, at least, and for each open request: enough to keep requests open, few
 # enough for progress. Each answer is kept when it arrives.
 _BATCH, _BATCH_PER_REQUEST = 64, 8
-# The nearest to 0 and 1 that a share is stored, so that its logarithm is finite.
-_EDGE = 1e-6
-
-
-def as_likelihoods(task: Task, query: Row, score: float) -> Likelihoods:
-    """Return log-likelihoods of a row's options whose score is ``score``, 0 to 1; the other options share the rest.
-
-    So scores of every kind lie in the same store, and are read by the same formula.
-    """
-    if task.kind is Kind.GENERATION:
-        return Likelihoods(np.array([score]), (1,))
-    count, gold = len(formatting.targets(task, query)), formatting.gold(task, query)
-    share = min(max(score, _EDGE), 1 - _EDGE) if count > 1 else 1.0
-    sums = np.full(count, np.log((1 - share) / (count - 1)) if count > 1 else 0.0)
-    sums[gold] = np.log(share)
-    return Likelihoods(sums, (1,) * count)
 
 
 class AnswerScorer(PairScorer):

@@ -5,7 +5,6 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from udr.data import formatting
 from udr.errors import FeedbackError
 from udr.types import Json
 from udr_training.answering import (
@@ -16,7 +15,6 @@ from udr_training.answering import (
     Question,
     Reply,
     ServerLM,
-    answer_value,
     form_fields,
     longest_answer,
     parse_answer,
@@ -24,8 +22,9 @@ from udr_training.answering import (
 )
 from udr_training.feedback.packing import Likelihoods
 from udr_training.feedback.pairs import Pair
-from udr_training.feedback.remote.answer_scorer import AnswerScorer, as_likelihoods
+from udr_training.feedback.remote.answer_scorer import AnswerScorer
 from udr_training.feedback.remote.probes import REPEAT, WORDS, repeat_question, word_row
+from udr_training.feedback.scoring import answer_score, as_likelihoods
 
 # The version of the values of answers: scores of other ones are not reused, though the answers are.
 _VALUES = 3
@@ -84,13 +83,11 @@ class MetricScorer(AnswerScorer):
 
     def _value(self, pair: Pair, reply: Reply) -> float:
         """Return the metric of an answer, 0 to 1."""
-        task, query = pair.task, pair.query
-        parsed = parse_answer(task, query, reply.text, self._prompts.form, one_line=pair.ends == "\n")
+        parsed = parse_answer(pair.task, pair.query, reply.text, self._prompts.form, one_line=pair.ends == "\n")
         self._answers += 1
         self._unparsable += parsed.parsing is Parsing.UNPARSABLE
         self._cut += reply.finish == "length"
-        source = formatting.input_words(task, query.input, query.choices)
-        return answer_value(task.metric, parsed.text, query.references or (query.target,), source)
+        return answer_score(pair, parsed.text)
 
     def report(self) -> None:
         """See ``PairScorer``."""

@@ -21,7 +21,8 @@ from udr_training.answering import (
 )
 from udr_training.feedback.packing import Likelihoods
 from udr_training.feedback.pairs import Pair
-from udr_training.feedback.remote.answer_scorer import AnswerScorer, as_likelihoods
+from udr_training.feedback.remote.answer_scorer import AnswerScorer
+from udr_training.feedback.scoring import as_likelihoods
 
 _LOG = logging.getLogger(__name__)
 

@@ -1,11 +1,16 @@
-"""A demonstration's score, from the likelihoods of its prompt's options (paper, section 3.2)."""
+"""A demonstration's score, from the likelihoods of its prompt's options (paper, section 3.2) or from an answer."""
 
 import numpy as np
 from numpy.typing import NDArray
 
 from udr.data import Kind, Normalise, Task, formatting
+from udr.types import Row
+from udr_training.answering import answer_value
 from udr_training.feedback.packing import Likelihoods
 from udr_training.feedback.pairs import Pair
+
+# The nearest to 0 and 1 that a share is stored, so that its logarithm is finite.
+_EDGE = 1e-6
 
 
 def option_values(task: Task, likelihoods: Likelihoods) -> NDArray[np.float64]:
@@ -33,3 +38,24 @@ def score(task: Task, values: NDArray[np.float64], gold: int) -> float:
 def pair_score(pair: Pair, likelihoods: Likelihoods) -> float:
     """Return a pair's score from the likelihoods of its options."""
     return score(pair.task, option_values(pair.task, likelihoods), formatting.gold(pair.task, pair.query))
+
+
+def answer_score(pair: Pair, answer: str) -> float:
+    """Return the task's metric, 0 to 1, of the answer to a pair's query."""
+    task, query = pair.task, pair.query
+    source = formatting.input_words(task, query.input, query.choices)
+    return answer_value(task.metric, answer, query.references or (query.target,), source)
+
+
+def as_likelihoods(task: Task, query: Row, score: float) -> Likelihoods:
+    """Return log-likelihoods of a row's options whose score is ``score``, 0 to 1; the other options share the rest.
+
+    So scores of every kind lie in the same store, and are read by the same formula.
+    """
+    if task.kind is Kind.GENERATION:
+        return Likelihoods(np.array([score]), (1,))
+    count, gold = len(formatting.targets(task, query)), formatting.gold(task, query)
+    share = min(max(score, _EDGE), 1 - _EDGE) if count > 1 else 1.0
+    sums = np.full(count, np.log((1 - share) / (count - 1)) if count > 1 else 0.0)
+    sums[gold] = np.log(share)
+    return Likelihoods(sums, (1,) * count)
