@@ -342,3 +342,13 @@ def test_an_index_of_other_pools_or_built_otherwise_is_refused(
     given.tasks = changed_copy(tasks, tmp_path / "tasks", "grass", "meadow")
     with pytest.raises(SystemExit, match="not the pools of the evaluation: reviews; remove that index"):
         heads.with_head(given, "encoder", str(encoder_folder))
+
+
+def test_rows_that_a_comparison_has_not_looked_at_are_the_others(
+    load_benchmark: Callable[[str], ModuleType], tasks: Path, tmp_path: Path
+) -> None:
+    load_benchmark("unseen_rows").main([str(tasks), "--out", str(tmp_path / "u"), "--names", "reviews", "--rows", "3"])
+    before, after = (open_collection(root, ["reviews"]).tasks["reviews"] for root in (tasks, tmp_path / "u"))
+    seen = {row.id for row in sample(before.rows("test"), 3, 0)}
+    assert after.rows("test") == [row for row in before.rows("test") if row.id not in seen]
+    assert pool_digest(after.pool()) == pool_digest(before.pool())
