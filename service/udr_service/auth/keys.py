@@ -7,14 +7,13 @@ An entry may have ``tasks`` and ``families``, the only ones that the key is for,
 """
 
 import hashlib
-import hmac
 import json
 import re
 import secrets
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import fields, replace
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import Annotated, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, Strict, ValidationError, model_validator
@@ -124,11 +123,15 @@ class KeyRing(_Model):
         if not self.keys:
             raise ValueError("holds no keys; add one with: udr keys new --name NAME --scope read --file FILE")
         for field in ("name", "sha256"):
-            values = [getattr(entry, field) for entry in self.keys]
-            for number, value in enumerate(values, start=1):
-                if (first := values.index(value) + 1) != number:
+            numbers = dict[str, int]()
+            for number, entry in enumerate(self.keys, start=1):
+                if (first := numbers.setdefault(getattr(entry, field), number)) != number:
                     raise ValueError(f"entries {first} and {number} have the same {field}; change or remove one")
         return self
+
+    @cached_property
+    def _by_hash(self) -> dict[str, KeyEntry]:
+        return {entry.sha256: entry for entry in self.keys}
 
     @classmethod
     def parse(cls, text: str) -> Self:
@@ -147,13 +150,9 @@ class KeyRing(_Model):
     def entry_of(self, presented: str) -> KeyEntry | None:
         """Return the entry of a key, or None if it is unknown.
 
-        It compares every entry, each in constant time, so its duration reveals nothing.
+        It looks up the hash, so its duration tells nothing of a key: who can choose a hash's start still knows no key.
         """
-        digest, match = _sha256(presented), None
-        for entry in self.keys:
-            if hmac.compare_digest(digest, entry.sha256):
-                match = entry
-        return match
+        return self._by_hash.get(_sha256(presented))
 
 
 def changes(before: KeyRing, after: KeyRing) -> dict[str, list[str]]:
