@@ -28,7 +28,7 @@ ADAPTERS = {
     "gguf": "udr_training.",
     "haystack": "udr.integrations.haystack",
     "httptools": "udr_service.server.protocol",
-    "httpx2": "udr.client. udr_service.api.gateway.upstream udr_training.answering.http",
+    "httpx2": "udr.client. udr_service.api.gateway.upstream udr_training.answering.server.http",
     "huggingface_hub": "udr.models.hub.names",
     "jinja2": "udr_training.evaluation.report.page",
     "langchain_core": "udr.integrations.langchain",
@@ -58,7 +58,7 @@ ADAPTERS = {
     "sentence_transformers": "udr.models.encoder udr_training.",
     "sqlite3": (
         "udr.store. udr_index.versions.diff udr_index.build.ingest udr_training.feedback.store "
-        "udr_training.answering.paid udr_training.run_folder.working_copy"
+        "udr_training.answering.server.paid udr_training.run_folder.working_copy"
     ),
     "starlette": "udr_service.",
     "tiktoken": "udr.models.counting.tiktoken_tokenizer",

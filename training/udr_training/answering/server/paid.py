@@ -16,8 +16,8 @@ from udr.errors import ArtifactError, reason
 from udr.files import canonical_json, open_lock
 from udr.store import check_schema, distrust
 from udr.types import Json
-from udr_training.answering.budget import Spend
-from udr_training.answering.replies import Reply
+from udr_training.answering.server.budget import Spend
+from udr_training.answering.server.replies import Reply
 
 _LOG = logging.getLogger(__name__)
 

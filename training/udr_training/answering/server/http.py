@@ -13,7 +13,7 @@ import httpx2
 
 from udr.client import Deadline, fetch_async, open_http, proxy_for
 from udr.errors import FeedbackError
-from udr_training.answering.address import KEY, WORKER_KEY
+from udr_training.answering.server.address import KEY, WORKER_KEY
 
 Send = Callable[[str, Mapping[str, Any] | None], Awaitable[object]]
 """Posts a body to a path, or reads the path if the body is None, and returns the parsed response."""

@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 from dataclasses import astuple, dataclass
 
 from udr.errors import ConfigError, FeedbackError
-from udr_training.answering.address import is_remote
+from udr_training.answering.server.address import is_remote
 
 _MILLION = 1_000_000
 

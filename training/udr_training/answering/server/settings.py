@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 
 from udr.errors import ConfigError
 from udr.types import Json
-from udr_training.answering.address import KEY, WORKER_KEY, read_address, read_secret
+from udr_training.answering.server.address import KEY, WORKER_KEY, read_address, read_secret
 
 _NUMBERS = {"concurrency": (1, 1024), "attempts": (1, 100), "timeout": (0.1, 86_400), "requests_per_minute": (0.1, 1e6)}
 _NAMES = ("key", *_NUMBERS, "body.FIELD", "header.NAME", "query.NAME")

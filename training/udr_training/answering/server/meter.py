@@ -3,8 +3,8 @@
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from udr_training.answering.budget import Budget, BudgetError, Purse, Spend
-from udr_training.answering.paid import PaidAnswers
+from udr_training.answering.server.budget import Budget, BudgetError, Purse, Spend
+from udr_training.answering.server.paid import PaidAnswers
 
 
 class Meter:

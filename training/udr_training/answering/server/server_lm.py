@@ -3,62 +3,28 @@
 import asyncio
 import hashlib
 import json
-import logging
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
 from typing import Any
 
 from udr.errors import ConfigError, FeedbackError, UdrError
-from udr.models import Message
 from udr.types import Json
-from udr_training.answering.address import Api, LMAddress, read_address
-from udr_training.answering.budget import Budget, Spend
-from udr_training.answering.http import RefusedError, RequestPolicy, Send, Server
-from udr_training.answering.meter import Meter
-from udr_training.answering.paid import PaidAnswers, answer_key
-from udr_training.answering.prompts import BUDGET, estimated_tokens
-from udr_training.answering.replies import Reply, ReplyError, read_reply
-from udr_training.answering.settings import ServerSettings
-
-_LOG = logging.getLogger(__name__)
+from udr_training.answering.prompts import BUDGET
+from udr_training.answering.server.address import Api, LMAddress, read_address
+from udr_training.answering.server.budget import Budget
+from udr_training.answering.server.http import RefusedError, RequestPolicy, Send, Server
+from udr_training.answering.server.meter import Meter
+from udr_training.answering.server.model_name import ModelName
+from udr_training.answering.server.paid import PaidAnswers, answer_key
+from udr_training.answering.server.question import Question
+from udr_training.answering.server.replies import Reply, ReplyError
+from udr_training.answering.server.settings import ServerSettings
 
 _PATHS = {Api.CHAT: "/chat/completions", Api.COMPLETIONS: "/completions"}
-# Responses to GET /models of servers that have no such endpoint.
-_NO_LIST = (400, 404, 405, 422, 501)
 # Statuses by which a server refuses a request for what it says, such as a prompt that a filter rejects.
 _UNWANTED = (400, 413, 422)
-# What a chat template may add to a message, in tokens.
-_TEMPLATE_TOKENS = 16
-# Characters of a prompt, and of a response, in an error.
-_SHOWN, _SHOWN_RESPONSE = 60, 200
-
-
-@dataclass(frozen=True, slots=True)
-class Question:
-    """What a server is asked once.
-
-    Attributes:
-        prompt: a text, or chat messages.
-        max_tokens: the longest answer.
-        fields: further fields of the request's body.
-        sample: its number, if the same is asked several times.
-        read: returns what is kept of the parsed response; raises ``ReplyError`` if it is unusable.
-        about: the row that errors name; empty shows the end of the prompt.
-    """
-
-    prompt: str | tuple[Message, ...]
-    max_tokens: int
-    fields: Mapping[str, Json] = field(default_factory=dict)
-    sample: int = 0
-    read: Callable[[object], Reply] = read_reply
-    about: str = ""
-
-    @property
-    def texts(self) -> list[str]:
-        """The texts of the prompt."""
-        return [self.prompt] if isinstance(self.prompt, str) else [message["content"] for message in self.prompt]
-
+# Characters of a response in an error.
+_SHOWN_RESPONSE = 200
 
 _Missing = dict[bytes, tuple[Question, dict[str, Json]]]
 """Questions without an answer and the bodies of their requests, by key."""
@@ -131,7 +97,7 @@ class ServerLM:
             kept=self.paid.kept,
         )
         self._secrets = settings.secret_body()
-        self._checked_model = self.address.model is not None
+        self._model = ModelName(self.address, self._server, self.paid)
         identity = [self.address.url, self.address.model, self.api.value, settings.asked]
         self.fingerprint = f"server-{hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:16]}"
 
@@ -150,9 +116,9 @@ class ServerLM:
 
         The server is asked for the name of its only model, unless it is known; errors as ``ask``.
         """
-        if self.address.model is None and self.paid.model(self.address.url) is None:
-            self._find_model()
-        return self.address.model or self.paid.model(self.address.url) or ""
+        if self._model.known is None:
+            self._model.check()
+        return self._model.known or ""
 
     def ask(self, questions: Sequence[Question], on_done: Callable[[int], None] = lambda _: None) -> list[Reply]:
         """Return the answer to each question; those that are kept cost nothing.
@@ -171,7 +137,7 @@ class ServerLM:
         keys, replies, missing = self._kept(questions)
         if missing:
             with self.paid.turn():
-                self._find_model()
+                self._model.check()
                 # The name of the server's model is known now, and another command may have asked some of them.
                 keys, replies, missing = self._kept(questions)
                 times, done = Counter(keys), sum(key in replies for key in keys)
@@ -189,7 +155,7 @@ class ServerLM:
 
     def _kept(self, questions: Sequence[Question]) -> tuple[list[bytes], dict[bytes, Reply], _Missing]:
         """Return the keys of questions, the replies that are kept, and what is missing."""
-        bodies = [self._body(question) for question in questions]
+        bodies = self._bodies(questions)
         keys = self._keys(questions, bodies)
         replies = {key: reply for key in dict.fromkeys(keys) if (reply := self.paid.get(key)) is not None}
         asked = zip(keys, questions, bodies, strict=True)
@@ -197,22 +163,26 @@ class ServerLM:
 
     def forget(self, questions: Sequence[Question]) -> None:
         """Drop the kept answers to questions, so that these are asked again."""
-        for key in self._keys(questions, [self._body(question) for question in questions]):
+        for key in self._keys(questions, self._bodies(questions)):
             self.paid.forget(key)
 
-    def _body(self, question: Question) -> dict[str, Json]:
-        """Return the body of a question's request."""
-        prompt: Any = question.prompt
-        name = self.address.model or self.paid.model(self.address.url) or None
-        body: dict[str, Json] = {
-            "model": name,
-            **({"prompt": prompt} if self.api is Api.COMPLETIONS else {"messages": list(prompt)}),
-            "max_tokens": question.max_tokens,
-            "temperature": 0,
-            **question.fields,
-            **self.settings.body,
-        }
-        return {field: value for field, value in body.items() if value is not None}
+    def _bodies(self, questions: Sequence[Question]) -> list[dict[str, Json]]:
+        """Return the body of each question's request."""
+        name = self._model.known or None
+
+        def body(question: Question) -> dict[str, Json]:
+            prompt: Any = question.prompt
+            fields = {
+                "model": name,
+                **({"prompt": prompt} if self.api is Api.COMPLETIONS else {"messages": list(prompt)}),
+                "max_tokens": question.max_tokens,
+                "temperature": 0,
+                **question.fields,
+                **self.settings.body,
+            }
+            return {field: value for field, value in fields.items() if value is not None}
+
+        return [body(question) for question in questions]
 
     def _keys(self, questions: Sequence[Question], bodies: Sequence[Mapping[str, Json]]) -> list[bytes]:
         path = f"{_PATHS[self.api]}?{json.dumps(dict(self.settings.query), sort_keys=True)}"
@@ -251,76 +221,23 @@ class ServerLM:
             raise failures[0]
 
     async def _answer(self, send: Send, key: bytes, question: Question, body: dict[str, Json]) -> Reply:
-        prompt = sum(len(text.encode()) + _TEMPLATE_TOKENS for text in question.texts)
         # Without a limit there is no budget of tokens, so what is reserved does not matter.
         longest = self.settings.longest(question.max_tokens) or 0
-        async with self.meter.reserved(prompt, longest * self.settings.num_answers):
-            about = question.about or f"the prompt that ends with {question.texts[-1][-_SHOWN:]!r}"
+        async with self.meter.reserved(question.most_tokens, longest * self.settings.num_answers):
             try:
                 response = await send(_PATHS[self.api], {**body, **self._secrets})
             except RefusedError as error:
                 if error.status not in _UNWANTED:
                     raise
                 only = "if it refuses only this one, shorten or remove the row"
-                raise RefusedError(f"{about}: {error}; {only}", error.status) from error
+                raise RefusedError(f"{question.shown}: {error}; {only}", error.status) from error
             try:
                 reply = question.read(response)
             except ReplyError as error:
                 begins = f"it begins with {json.dumps(response, ensure_ascii=False)[:_SHOWN_RESPONSE]}"
                 only = "if only this prompt gets such a response, shorten or remove the row"
-                raise FeedbackError(f"{about}: {self.name}: {error}; {begins}; {only}") from error
-            spend = _spend(question, reply, self.settings.num_answers)
+                raise FeedbackError(f"{question.shown}: {self.name}: {error}; {begins}; {only}") from error
+            spend = question.spend(reply, self.settings.num_answers)
             self.paid.put(key, reply, spend)
             self.meter.pay(spend, kept=True)
         return reply
-
-    def _find_model(self) -> None:
-        """Find the name of the server's only model.
-
-        A server that has no list of models is asked without a name.
-        """
-        if self._checked_model:
-            return
-        self._checked_model = True
-        url, known = self.address.url, self.paid.model(self.address.url)
-        names = asyncio.run(self._models())
-        if names is not None and len(names) != 1:
-            listed = ", ".join(names[:20]) or "none"
-            raise ConfigError(f"{url} serves {len(names)} models; name one with ?model=NAME: {listed}")
-        if names is None:
-            _LOG.warning("%s has no list of models; it is asked without a model's name", url)
-        name = names[0] if names else ""
-        if known is not None and known != name:
-            raise ConfigError(
-                f"{self.paid.path} has answers of {known or 'a model without a name'}, but {url} now serves "
-                f"{name or 'one without a name'}; give another output, or name the model with ?model=NAME"
-            )
-        self.paid.set_model(url, name)
-
-    async def _models(self) -> list[str] | None:
-        """Return the names of the server's models; None if it has no list of them."""
-        body: Any
-        try:
-            async with self._server.open() as send:
-                body = await send("/models", None)
-        except RefusedError as error:
-            if error.status in _NO_LIST:
-                return None
-            raise
-        except FeedbackError as error:
-            raise FeedbackError(f"{error}; no list is needed with ?model=NAME") from error
-        models = body.get("data") if isinstance(body, Mapping) else None
-        models = models if isinstance(models, list) else []
-        return [str(model["id"]) for model in models if isinstance(model, Mapping) and "id" in model]
-
-
-def _spend(question: Question, reply: Reply, num_answers: int) -> Spend:
-    """Return the tokens of a request, estimated if the server does not count them; it is counted itself already."""
-    prompt, completion = reply.prompt_tokens, reply.completion_tokens
-    known = prompt is not None and completion is not None
-    if prompt is None:
-        prompt = sum(map(estimated_tokens, question.texts))
-    if completion is None:
-        completion = num_answers * estimated_tokens(reply.text)
-    spend = Spend(0, prompt, completion)
-    return spend if known else replace(spend, estimated=1)
