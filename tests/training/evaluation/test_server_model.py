@@ -75,6 +75,20 @@ def test_a_completions_server_continues_texts(udr: Udr, tasks: Path, server: Cha
     assert body["prompt"].endswith("Verdict:") and body["stop"] == ["\n"] and "messages" not in body
 
 
+def test_a_completions_server_may_write_the_blank_lines_of_targets(
+    udr: Udr, tasks: Path, server: ChatServer, tmp_path: Path
+) -> None:
+    copied = Path(shutil.copytree(tasks, tmp_path / "tasks"))
+    with (copied / "words" / "reverse" / "train.jsonl").open("a", encoding="utf-8") as file:
+        file.write(json.dumps({"id": "mail", "input": {"words": "a"}, "target": "Hello,\n\nyours"}) + "\n")
+    arguments = [*["evaluate", copied, "--tasks", "reverse", "--lm", f"{server.url}?model=m"], "--retrievers", "bm25"]
+    server.answer_of = lambda messages: "Hello,\n\nyours"
+    assert udr(*arguments)[0] == 0 and server.bodies[-1]["stop"] == ["\n\nWords:"]
+    task = copied / "words" / "reverse" / "task.toml"
+    task.write_text(task.read_text("utf-8").replace('"Words: {words}"', '"{words}"'), "utf-8")
+    assert udr(*arguments)[0] == 0 and "stop" not in server.bodies[-1]
+
+
 def test_one_long_target_leaves_half_of_the_budget_to_prompts(
     udr: Udr, tasks: Path, server: ChatServer, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -12,9 +12,9 @@ from udr.data import Task
 from udr.types import Row
 from udr_training.answering.prompts import AnswerForm, answer_options
 
-READING = 3
-"""The version of the rules that read answers. Scores and evaluations by older rules are computed again, from the kept
-answers, so no figure mixes two ways of reading."""
+READING = 4
+"""The version of the rules that end and read answers. Scores and evaluations by older rules are computed again, a
+server's from the kept answers, so no figure mixes two ways of reading."""
 
 MORE_TOKENS = "a model that thinks first needs more tokens, as by --lm-set body.max_completion_tokens=2000"
 """What to do about answers that are cut, as errors and warnings say it."""

@@ -76,8 +76,12 @@ def _warn(task: str, row: str, needed: int, shared: int, name: str) -> None:
 
 
 def ends_of(pool: Pool) -> str:
-    """Return what ends an answer of a pool's task.
+    """Return what ends an answer of a pool's task; empty if only its length does.
 
-    A blank line ends a target of several lines, as any part of a prompt; a line break ends one-line targets.
+    It is the first of these that no target has: a line break; a blank line, which ends each part of a prompt; a blank
+    line and the text with which the input template begins, as the next part would.
     """
-    return formatting.SEPARATOR if any("\n" in row.target for row in pool.rows) else "\n"
+    template = pool.task.input
+    lead = template.source.partition(f"{{{template.fields[0]}}}")[0].rstrip()
+    ends = "\n", formatting.SEPARATOR, *([formatting.SEPARATOR + lead] if lead else [])
+    return next((end for end in ends if not any(end in row.target for row in pool.rows)), "")

@@ -87,8 +87,7 @@ def evaluate(
         **model.settings,
     }
     # Not among the settings: an evaluation goes on with the answers that it has, and reads them again.
-    read: dict[str, Json] = {"reading": READING} if isinstance(lm, ServerModel) else {}
-    tests = [_Test.sampled(folder, config, {**settings, **read}) for folder in collection.tasks.values()]
+    tests = [_Test.sampled(folder, config, {**settings, "reading": READING}) for folder in collection.tasks.values()]
     for retriever in retrievers:
         for test in tests:
             retriever.check(test.pool, test.queries, max(1, *config.shots))

@@ -114,7 +114,8 @@ class ServerModel:
             self._writer.build(task, query, item.rows[:shots], item.order, item.seed, room)
             for query, item, room in zip(queries, shown, rooms, strict=True)
         ]
-        stop: dict[str, Json] = {"stop": [ends_of(pool)]} if self._stops else {}
+        ends = ends_of(pool)
+        stop: dict[str, Json] = {"stop": [ends]} if self._stops and ends else {}
         questions = [
             Question(
                 prompt.prompt,
@@ -126,9 +127,8 @@ class ServerModel:
         ]
         self._say_fewer(pool, shown, built, shots)
         replies = self._lm.ask(questions, on_done)
-        one_line = ends_of(pool) == "\n"
         parsed = [
-            parse_answer(task, query, reply.text, form, one_line=one_line)
+            parse_answer(task, query, reply.text, form, one_line=ends == "\n")
             for query, reply in zip(queries, replies, strict=True)
         ]
         self._say_cut(task, replies, parsed)

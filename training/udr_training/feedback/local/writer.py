@@ -61,8 +61,8 @@ class Writer:
         """
         # Or else a model that answers with the blank line after an empty target would go on.
         empty = not all(row.target.strip() for row in self._pool.rows)
-        contexts, stop = [prompt.context for prompt in prompts], [ends_of(self._pool)]
-        texts = self._lm.generate(contexts, stop, self.room, on_done, empty=empty)
+        contexts, ends = [prompt.context for prompt in prompts], ends_of(self._pool)
+        texts = self._lm.generate(contexts, [ends] if ends else [], self.room, on_done, empty=empty)
         tail = self._pool.task.output.source.partition("{target}")[2].rstrip()
         return [text.removesuffix(tail).rstrip() for text in texts]
 

@@ -27,7 +27,7 @@ from udr_training.feedback.remote.probes import REPEAT, WORDS, repeat_question, 
 from udr_training.feedback.scoring import answer_score, as_likelihoods
 
 # The version of the values of answers: scores of other ones are not reused, though the answers are.
-_VALUES = 3
+_VALUES = 4
 
 _LOG = logging.getLogger(__name__)
 
@@ -69,7 +69,7 @@ class MetricScorer(AnswerScorer):
         questions = []
         for pair in pairs:
             rows = (pair.query, pair.demonstration, *pair.context)
-            stop: dict[str, Json] = {"stop": [pair.ends]} if self._stops else {}
+            stop: dict[str, Json] = {"stop": [pair.ends]} if self._stops and pair.ends else {}
             fields = {**form_fields(pair.task, pair.query, self._prompts.form), **stop}
             room = longest_answer(pair.task, rows, self._prompts)
             questions += [self._question(pair, room, fields, sample) for sample in range(self._samples)]
