@@ -110,6 +110,7 @@ OPTIONS: list[dict[str, Any]] = [
     {},
     {"mode": "bm25", "min_similarity": 0.5},
     {"mode": "bm25", "distinct": 0.9},
+    {"mode": "bm25", "filter": '$target = "neutral"'},
     {"mode": "hybrid"},
     {"mode": "hybrid", "weight": 0.2},
     {"diversity": 0.4, "candidates": 9},

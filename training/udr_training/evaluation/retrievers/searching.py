@@ -14,7 +14,7 @@ from udr_training.evaluation.retrievers.compared import Shown
 from udr_training.evaluation.retrievers.options import RetrieverName
 from udr_training.evaluation.retrievers.sources import LocalSource, Searched, Source
 
-_BOUNDS = ("min_similarity", "max_similarity", "max_copy", "distinct")
+_BOUNDS = ("filter", "min_similarity", "max_similarity", "max_copy", "distinct")
 
 
 class SearchRetriever(ABC):
