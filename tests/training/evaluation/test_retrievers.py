@@ -1,5 +1,6 @@
 """Retrievers by name: options are those of a retrieval, read strictly, and give what an index with them gives."""
 
+import json
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -315,3 +316,22 @@ def test_processes_encode_a_large_pool_as_one_does(
     ]
     assert found[0] == found[1] == found[2] and len(pool) == 24
     assert len(pools) == 1 and pools[0].tickets > 2
+
+
+def test_fewer_demonstrations_are_chosen_as_if_they_were_the_only_number(
+    tasks: Path, encoder_folder: Path, tmp_path: Path
+) -> None:
+    copied = Path(shutil.copytree(tasks, tmp_path / "tasks"))
+    with (copied / "opinion" / "reviews" / "train.jsonl").open("a", encoding="utf-8") as file:
+        for number in range(100):
+            text = " ".join(f"w{number * step % 37}" for step in range(1, 9))
+            file.write(json.dumps({"id": f"r{number}", "input": {"text": text}, "target": "good"}) + "\n")
+    collection, name = open_collection(copied, ["reviews"]), f"{encoder_folder}?diversity=0.9"
+
+    def shown(*shots: int) -> list[list[str]]:
+        out = tmp_path / "-".join(map(str, shots))
+        evaluate(collection, CopyLM(), EvaluationConfig(retrievers=(name,), shots=shots), output=out)
+        (file,) = (out / "predictions" / "reviews").glob("*.2-shot.jsonl")
+        return [json.loads(line)["demonstrations"] for line in file.read_text("utf-8").splitlines()[1:]]
+
+    assert shown(2, 40) == shown(2)

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -98,9 +99,7 @@ def evaluate(
     failures = dict[str, PartialError]()
     for test in tests:
         answering = model.answering(test.pool)
-        compared = [
-            _Answers(model, answering, test, retriever, max(config.shots), store, block) for retriever in retrievers
-        ]
+        compared = [_Answers(model, answering, test, retriever, config.shots, store, block) for retriever in retrievers]
         for shots in config.shots:
             for answers in compared:
                 number = f"{len(results) + len(failures) + 1} of {len(tests) * len(compared) * len(config.shots)}"
@@ -183,7 +182,7 @@ class _Answers:
     answering: Answering
     test: _Test
     retriever: ComparedRetriever
-    max_shots: int
+    shots: Sequence[int]
     store: AnswerStore
     block: int | None
 
@@ -229,7 +228,7 @@ class _Answers:
             if all(query.id in answers for query in part):
                 continue
             on_done(0)
-            shown = [self._demonstrations[query.id] if shots else Shown(()) for query in part]
+            shown = [self._demonstrations[shots, query.id] if shots else Shown(()) for query in part]
             try:
                 answered = self.answering(part, shown, shots, on_done)
             except PartialError as error:
@@ -244,15 +243,17 @@ class _Answers:
     @property
     def random_share(self) -> float:
         """The share of the demonstrations that are drawn by seed, since the retriever found too few."""
-        if not self.max_shots or not self.retriever.fills:
+        if not any(self.shots) or not self.retriever.fills:
             return 0.0
-        shown = self._demonstrations.values()
+        shown = [self._demonstrations[max(self.shots), query.id] for query in self.test.queries]
         return sum(item.drawn for item in shown) / max(1, sum(len(item.rows) for item in shown))
 
     @cached_property
-    def _demonstrations(self) -> dict[str, Shown]:
-        shown = self.retriever.demonstrations(self.test.pool, self.test.queries, self.max_shots)
-        return dict(zip((query.id for query in self.test.queries), shown, strict=True))
+    def _demonstrations(self) -> dict[tuple[int, str], Shown]:
+        """What is shown, by the number of demonstrations and the query's id."""
+        counts, queries = [shots for shots in self.shots if shots], self.test.queries
+        keys = product(counts, (query.id for query in queries))
+        return dict(zip(keys, self.retriever.demonstrations(self.test.pool, queries, *counts), strict=True))
 
 
 def task_estimate(task: Task, queries: Sequence[Row], predictions: Sequence[str], seed: int) -> Estimate:

@@ -62,8 +62,12 @@ class ComparedRetriever(Protocol):
     def check(self, pool: Pool, queries: Sequence[Row], count: int) -> None:
         """Raise a ``UdrError`` if ``demonstrations`` would, as far as is known before anything is computed."""
 
-    def demonstrations(self, pool: Pool, queries: Sequence[Row], count: int) -> list[Shown]:
-        """Return at most ``count`` demonstrations for each query, best first; never the query or a copy of it."""
+    def demonstrations(self, pool: Pool, queries: Sequence[Row], *counts: int) -> list[Shown]:
+        """Return at most a count of demonstrations for each query, best first; never the query or a copy of it.
+
+        Those of the first count come first. The fewer need not be the first of the more: ``diversity`` chooses among
+        candidates, of which there are more if more are requested.
+        """
 
 
 @dataclass(frozen=True)
@@ -83,7 +87,7 @@ class RandomRetriever:
     def check(self, pool: Pool, queries: Sequence[Row], count: int) -> None:
         """See ``ComparedRetriever``."""
 
-    def demonstrations(self, pool: Pool, queries: Sequence[Row], count: int) -> list[Shown]:
+    def demonstrations(self, pool: Pool, queries: Sequence[Row], *counts: int) -> list[Shown]:
         """See ``ComparedRetriever``."""
         candidates = CandidatePool(pool, self.seed)
-        return [Shown(list(islice(candidates.drawn(query), count))) for query in queries]
+        return [Shown(list(islice(candidates.drawn(query), count))) for count in counts for query in queries]

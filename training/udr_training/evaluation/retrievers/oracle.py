@@ -63,8 +63,8 @@ class Oracle:
     def check(self, pool: Pool, queries: Sequence[Row], count: int) -> None:
         """See ``ComparedRetriever``."""
 
-    def demonstrations(self, pool: Pool, queries: Sequence[Row], count: int) -> list[Shown]:
-        """Return at most ``count`` demonstrations for each query, best first, ties by id."""
+    def demonstrations(self, pool: Pool, queries: Sequence[Row], *counts: int) -> list[Shown]:
+        """See ``ComparedRetriever``; ties by id."""
         lm, candidate_pool = self.load(pool.task), CandidatePool(pool, self.seed)
         candidates = propose(candidate_pool, queries, first_neighbours(pool), self.candidates, _RANDOM_SHARE)
         pairs = candidate_pairs(candidate_pool, queries, candidates, self.context, lm.dtype)
@@ -77,4 +77,4 @@ class Oracle:
         ranked = [
             rank_candidates(query.id, {id: scores[query.id, id] for id in candidates[query.id]}) for query in queries
         ]
-        return [Shown([rows[id] for id in example.candidates[:count]]) for example in ranked]
+        return [Shown([rows[id] for id in example.candidates[:count]]) for count in counts for example in ranked]

@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from itertools import zip_longest
+from itertools import product, zip_longest
 
 from udr.data import Pool, Task, formatting, query_fields
 from udr.errors import ConfigError, RequestError
@@ -54,15 +54,16 @@ class SearchRetriever(ABC):
     def check(self, pool: Pool, queries: Sequence[Row], count: int) -> None:
         """See ``ComparedRetriever``."""
 
-    def demonstrations(self, pool: Pool, queries: Sequence[Row], count: int) -> list[Shown]:
+    def demonstrations(self, pool: Pool, queries: Sequence[Row], *counts: int) -> list[Shown]:
         """See ``ComparedRetriever``."""
         task, drawn = pool.task, CandidatePool(pool, self._seed)
+        asked = list(product(counts, queries))
         with self._source.opened(pool) as retriever:
-            k = min(count, retriever.sizes[task.name])
-            retrievals = retriever.retrieve_batch([self._request(task, query, k) for query in queries])
+            size = retriever.sizes[task.name]
+            requests = [self._request(task, query, min(count, size)) for count, query in asked]
             return [
                 self._shown(retriever, drawn, query, retrieval, count)
-                for query, retrieval in zip(queries, retrievals, strict=True)
+                for (count, query), retrieval in zip(asked, retriever.retrieve_batch(requests), strict=True)
             ]
 
     def _request(self, task: Task, query: Row, k: int) -> RetrievalRequest:
