@@ -5,6 +5,7 @@ This module is pure.
 
 import json
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -25,7 +26,9 @@ _UNENDED = re.compile(r"<(?:think|thinking|reasoning)>.*\Z", re.DOTALL)
 _FENCE = re.compile(r"\A```\w*\n(.*?)\n?```\Z", re.DOTALL)
 # What may stand around an answer: quotes, brackets, emphasis, a full stop.
 _AROUND = " \t\n\r.,;:!?*_`\"'()[]{}<>“”‘’«»-–—"
-# It at the start, but for the sign or the point of a number.
+# What may end one that more follows.
+_END = re.compile(r"\s*(?:[.,;:!)\]\n](?!\d)|\Z)")
+# What may stand around it at the start, but for the sign or the point of a number.
 _BEFORE = re.compile(rf"\A(?:(?!-?\.?\d)[{re.escape(_AROUND)}])+")
 MINUS = re.compile(r"(?<!\w)[−–—](?=\.?\d)")
 """A sign that is typed as a minus or a dash; in "5–9" it is none."""
@@ -105,8 +108,18 @@ def _label(task: Task, options: dict[str, str], said: str) -> ParsedAnswer | Non
             return ParsedAnswer(target, Parsing.LENIENT)
     # "good. The review says ...": an option, then the end of a sentence, but not "1.5 stars".
     start = _from_start(beginning)
-    named = [name for name in known if re.match(rf"{re.escape(name)}\s*[.,;:!)\]\n](?!\d)", start)]
-    return ParsedAnswer(known[max(named, key=len)], Parsing.LENIENT) if named else None
+    if (name := _named(known, start)) is None:
+        return None
+    # Nor "good, bad": a model that lists all options has chosen none.
+    rest = start[len(name) :].partition("\n")[0]
+    items = (_named(known, _from_start(rest[sign.end() :])) for sign in _END.finditer(rest))
+    listed = {known[item] for item in items if item is not None}
+    return ParsedAnswer(known[name], Parsing.LENIENT) if listed <= {known[name]} else None
+
+
+def _named(known: Mapping[str, str], text: str) -> str | None:
+    """Return the longest name with which a text begins, up to its end or that of a line, a sentence or a clause."""
+    return max((name for name in known if text.startswith(name) and _END.match(text, len(name))), key=len, default=None)
 
 
 def _known(options: dict[str, str]) -> dict[str, str]:
