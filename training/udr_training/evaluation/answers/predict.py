@@ -75,24 +75,24 @@ def _lay_out(
 
     chosen = range(min(shots, len(shown.rows)))
     with suppress(FeedbackError):
-        return prompt_with(chosen)
-    # As in the prompts of users, the best come first, and what does not fit after those is skipped.
+        result = prompt_with(chosen)
+        if not result[1].lost:
+            return result
+    # As in the prompts of users, the best come first, none is cut, and what does not fit after those is skipped.
     taken: list[int] = []
     result = prompt_with(taken)
     for position in chosen:
         with suppress(FeedbackError):
-            result = prompt_with([*taken, position])
-            taken.append(position)
+            longer = prompt_with([*taken, position])
+            if not longer[1].lost:
+                result = longer
+                taken.append(position)
     return result
 
 
 def _say_shorter(
     lm: AnsweringLM, task: Task, wanted: Sequence[int], laid_out: Sequence[tuple[list[Row], Prompt]]
 ) -> None:
-    prompts, window = [prompt for _, prompt in laid_out], f"the language model's window of {lm.context} tokens"
     if fewer := sum(len(rows) < count for count, (rows, _) in zip(wanted, laid_out, strict=True)):
-        message = "task %s: %d of %d prompts show fewer demonstrations than %d, to fit %s"
-        _LOG.warning(message, task.name, fewer, len(prompts), max(wanted), window)
-    if cut := sum(prompt.lost > 0 for prompt in prompts):
-        message = "task %s: %d of %d prompts are cut by %d tokens of demonstrations' inputs, to fit %s"
-        _LOG.warning(message, task.name, cut, len(prompts), sum(prompt.lost for prompt in prompts), window)
+        message = "task %s: %d of %d prompts show fewer demonstrations than %d, to fit the language model's window of "
+        _LOG.warning(f"{message}%d tokens", task.name, fewer, len(laid_out), max(wanted), lm.context)
