@@ -101,6 +101,24 @@ def test_run_without_test_rows_is_not_evaluated(
     assert not (run / "report").exists()
 
 
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("word " * 7000, "task 'reviews', row 'long': the input has at least 35000 characters; the limit is 32768"),
+        ("word " * 2000, "row 'long': the prompt needs .* but the language model's window is"),
+    ],
+)
+def test_a_test_row_that_is_too_long_is_told_before_the_training(
+    udr: Udr, tasks: Path, lm_folder: Path, encoder_folder: Path, tmp_path: Path, text: str, message: str
+) -> None:
+    copied = Path(shutil.copytree(tasks, tmp_path / "tasks"))
+    with (copied / "opinion" / "reviews" / "test.jsonl").open("a", encoding="utf-8") as file:
+        file.write(json.dumps({"id": "long", "input": {"text": text}, "target": "good"}) + "\n")
+    result = udr("train", copied, "--lm", lm_folder, "--model", encoder_folder, "--out", tmp_path / "run")
+    assert result[0] and not (tmp_path / "run").exists()
+    assert re.search(f"{message}.*; shorten the row or remove it", result[2])
+
+
 FIRST_LINE = """
 import sys
 from udr.cli import STATUS, main

@@ -1,8 +1,8 @@
 from .choice import Aspects as Aspects, choose as choose
 from .partitions import Partitions as Partitions
 from .planning import (
-    MAX_EXCLUDED as MAX_EXCLUDED, Plan as Plan, check_options as check_options, make_plan as make_plan,
-    text_cost as text_cost, unknown as unknown,
+    MAX_EXCLUDED as MAX_EXCLUDED, Plan as Plan, check_options as check_options,
+    checked_text as checked_text, make_plan as make_plan, text_cost as text_cost, unknown as unknown,
 )
 from .retriever import Retriever as Retriever
 from .selection import rounds as rounds, select as select

@@ -1,12 +1,13 @@
 """What ``udr train`` says before it trains: which test rows it will leave out, and with ``--dry-run``, the costs."""
 
 import json
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 
 from udr.cli import STATUS, naming_flags, print_text
-from udr.data import ENOUGH_TEST_ROWS, Collection, few_test_rows
-from udr.types import Json
+from udr.data import ENOUGH_TEST_ROWS, Collection, Kind, Task, few_test_rows, sample
+from udr.types import Json, Row
 from udr_training.answering import check_metric, is_remote
 from udr_training.config import RunConfig
 from udr_training.evaluation import FOLDER, check_claim, count_rows, how_to_split, how_to_use_more, untested
@@ -18,7 +19,8 @@ def foretell(collection: Collection, config: RunConfig, test_rows: int, out: Pat
 
     Raises:
         MissingExtraError: a metric's package is not installed.
-        ConfigError: the directory of the evaluation contains something else.
+        ConfigError: the directory of the evaluation contains something else, or a test row is too long.
+        FeedbackError: a test row is too long for the language model.
     """
     lacking = untested(collection)
     tested = collection.tasks.keys() - set(lacking)
@@ -31,7 +33,10 @@ def foretell(collection: Collection, config: RunConfig, test_rows: int, out: Pat
         with naming_flags({"give another --output": "remove it"}):
             check_claim(out / FOLDER, {})
         # Not of the pools, which may be large, and are read by the run.
-        counts = {name: len(folder.rows("test")) for name, folder in collection.tasks.items() if name in tested}
+        rows = {name: folder.rows("test") for name, folder in collection.tasks.items() if name in tested}
+        asked = [(collection.tasks[name].task, sample(own, test_rows, config.seed)) for name, own in rows.items()]
+        _check_rows(asked, config.feedback.lm)
+        counts = {name: len(own) for name, own in rows.items()}
         if left_out := {name: count for name, count in counts.items() if test_rows < count}:
             used = ", ".join(f"{test_rows:,} of {count:,} of {name}" for name, count in left_out.items())
             most = max(left_out.values())
@@ -44,6 +49,21 @@ def foretell(collection: Collection, config: RunConfig, test_rows: int, out: Pat
     else:
         return
     STATUS.notice(f"whether training pays will not be measured: {why}")
+
+
+def _check_rows(asked: Sequence[tuple[Task, Sequence[Row]]], lm: str) -> None:
+    """Raise an error if a test row is too long for a search, or for the window of the language model."""
+    from udr_training.evaluation.retrievers import check_query
+    from udr_training.feedback import prompt_of
+    from udr_training.feedback.local import ModelTokenizer
+
+    tokenizer = ModelTokenizer.load(lm)
+    for task, rows in asked:
+        # How long a generated answer may be, the pool tells later.
+        room = 0 if task.kind is Kind.GENERATION else None
+        for row in rows:
+            check_query(task, row)
+            prompt_of(tokenizer, task, row, (), answer_tokens=room)
 
 
 def print_plan(

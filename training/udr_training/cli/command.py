@@ -232,11 +232,11 @@ def train(
                 "omit the budget and its prices, or try udr feedback score --max-requests N, which keeps what it asks"
             )
         check_run(out, collection, resolved, feedback)
-    if test_rows:
-        foretell(collection, resolved, test_rows, out)
 
     # After the checks above, since these imports take seconds.
     quiet()
+    if test_rows:
+        foretell(collection, resolved, test_rows, out)
     if dry_run:
         from udr_training.cli.before_training import print_plan
 

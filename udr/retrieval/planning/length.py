@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from itertools import islice
 
-from udr.data import value_text
+from udr.data import Wording, value_text
 from udr.errors import InvalidInputError, TooLongError
 from udr.types import Fields, plain
 
@@ -29,14 +29,17 @@ def num_characters(value: object) -> int:
     return count
 
 
-def check_length(fields: object) -> None:
-    """Raise a ``TooLongError`` if fields are too long even before they are formatted; ``check_text`` tells of texts."""
-    if not isinstance(fields, str) and (length := num_characters(fields)) > MAX_CHARACTERS:
+def checked_text(wording: Wording, input: Fields | str) -> str:
+    """Return an input as the encoder reads it.
+
+    Raises:
+        InvalidInputError: the input does not fit the task, or a value is no valid text.
+        TooLongError: the input has more than ``MAX_CHARACTERS`` characters.
+    """
+    # Of fields, also before they are formatted.
+    if not isinstance(input, str) and (length := num_characters(input)) > MAX_CHARACTERS:
         raise TooLongError(f"the input has at least {length} characters; the limit is {MAX_CHARACTERS}")
-
-
-def check_text(text: str, input: Fields | str) -> None:
-    """Raise a ``TooLongError`` if a formatted input is too long, ``InvalidInputError`` if a value is no valid text."""
+    text = wording.input(input)
     if len(text) > MAX_CHARACTERS:
         raise TooLongError(f"the input has {len(text)} characters; the limit is {MAX_CHARACTERS}")
     values = {"the input": input} if isinstance(input, str) else {f"field {name!r}": input[name] for name in input}
@@ -46,3 +49,4 @@ def check_text(text: str, input: Fields | str) -> None:
         except UnicodeEncodeError as error:
             half = f"character {error.start + 1}, {error.object[error.start]!r}, is half a surrogate pair"
             raise InvalidInputError(f"{name} is not valid text: {half}") from error
+    return text

@@ -6,7 +6,7 @@ from typing import Literal
 
 from udr.data import Kind, PlainText, Task, Wording, check_input, copy_key, encoder_query
 from udr.errors import InvalidInputError, UnknownTaskError, brief, listed
-from udr.retrieval.planning.length import check_length, check_text, num_characters
+from udr.retrieval.planning.length import checked_text, num_characters
 from udr.retrieval.planning.options import check_options
 from udr.retrieval.planning.plan import Plan
 from udr.retrieval.stopping import Stopped, never, refuse_stopped
@@ -41,9 +41,7 @@ def make_plan(
     _check_support(manifest, request, tasks)
     if not isinstance(request.input, str | Mapping):
         raise InvalidInputError(f"the input must be fields by name, or plain text; found {brief(request.input)}")
-    check_length(request.input)
-    text = wording.input(request.input)
-    check_text(text, request.input)
+    text = checked_text(wording, request.input)
     keys = _copy_keys(tasks, request, wording, stopped)
     copy_text = None if request.max_copy is None else wording.demonstration(request.input)
     query, words = encoder_query(wording.instruction, text), wording.words(request.input)

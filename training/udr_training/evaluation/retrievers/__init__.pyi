@@ -7,6 +7,8 @@ from .names import (
 from .opening import open_retriever as open_retriever
 from .oracle import Oracle as Oracle
 from .options import RetrieverName as RetrieverName, parse_name as parse_name, split_unquoted as split_unquoted
-from .searching import LocalRetriever as LocalRetriever, SearchRetriever as SearchRetriever
+from .searching import (
+    LocalRetriever as LocalRetriever, SearchRetriever as SearchRetriever, check_query as check_query,
+)
 from .service import ServiceRetriever as ServiceRetriever
 from .sources import IndexSource as IndexSource, PoolSource as PoolSource, Source as Source

@@ -1,13 +1,12 @@
 """A retriever that searches, with the options in its name."""
 
-from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from itertools import product, zip_longest
 
-from udr.data import Pool, Task, formatting, query_fields
+from udr.data import Pool, Task, Wording, formatting, query_fields
 from udr.errors import ConfigError, RequestError
 from udr.prompts import Order, arranged
-from udr.retrieval import Retrieval, RetrievalRequest, RetrievedDemonstration, make_plan
+from udr.retrieval import Retrieval, RetrievalRequest, RetrievedDemonstration, checked_text, make_plan
 from udr.types import Json, Row
 from udr_training.candidates import CandidatePool
 from udr_training.evaluation.retrievers.compared import Shown
@@ -17,7 +16,7 @@ from udr_training.evaluation.retrievers.sources import LocalSource, Searched, So
 _BOUNDS = ("filter", "min_similarity", "max_similarity", "max_copy", "distinct")
 
 
-class SearchRetriever(ABC):
+class SearchRetriever:
     """A retriever in an evaluation that searches, with the options of its name.
 
     Args:
@@ -50,9 +49,10 @@ class SearchRetriever(ABC):
         options = self._parsed.options
         return options.get("mode") == "bm25" and not any(bound in options for bound in _BOUNDS)
 
-    @abstractmethod
     def check(self, pool: Pool, queries: Sequence[Row], count: int) -> None:
         """See ``ComparedRetriever``."""
+        for query in queries:
+            check_query(pool.task, query)
 
     def demonstrations(self, pool: Pool, queries: Sequence[Row], *counts: int) -> list[Shown]:
         """See ``ComparedRetriever``."""
@@ -96,6 +96,7 @@ class LocalRetriever(SearchRetriever):
 
     def check(self, pool: Pool, queries: Sequence[Row], count: int) -> None:
         """See ``ComparedRetriever``."""
+        super().check(pool, queries, count)
         manifest, task = self._checked.check(pool), pool.task
         k = min(count, manifest.partitions[task.name].count)
         for query in queries:
@@ -103,6 +104,14 @@ class LocalRetriever(SearchRetriever):
                 make_plan(manifest, self._request(task, query, k))
             except RequestError as error:
                 raise ConfigError(f"retriever {self.name!r}, {task.name}, row {query.id!r}: {error}") from error
+
+
+def check_query(task: Task, query: Row) -> None:
+    """Raise a ``ConfigError`` if no search takes a query."""
+    try:
+        checked_text(Wording.of_task(task), query_fields(task, query))
+    except RequestError as error:
+        raise ConfigError(f"task {task.name!r}, row {query.id!r}: {error}; shorten the row or remove it") from error
 
 
 def _unranked(task: Task, row: Row) -> RetrievedDemonstration:

@@ -110,4 +110,5 @@ class ServiceRetriever(SearchRetriever):
 
     def check(self, pool: Pool, queries: Sequence[Row], count: int) -> None:
         """See ``ComparedRetriever``."""
+        super().check(pool, queries, count)
         self._service.check_task(pool)
