@@ -43,6 +43,16 @@ def test_a_clear_gain_pays() -> None:
     )
 
 
+def test_the_best_of_several_has_to_be_farther_ahead() -> None:
+    values = {"bm25": answers(80, 100), "best": answers(88, 100)}
+    alone = verdict_of(values, ())
+    assert alone.outcome is Outcome.PAYS and "(+8, likely between +2 and +13.7, by 100 test rows)" in alone.sentence
+    several = verdict_of(values | {f"other-{number}": answers(80, 100) for number in range(9)}, ())
+    # 2.80, the 99.75 % quantile, in place of 1.96.
+    assert "(+8, likely between −0.6 and +13.7 as the best of 10, by 100 test rows)" in several.sentence
+    assert (several.outcome, several.retriever) == (Outcome.TOO_FEW_ROWS, "best") and several.rows_missing > 0
+
+
 @pytest.mark.parametrize(
     ("without", "shown", "count", "sentence"),
     [

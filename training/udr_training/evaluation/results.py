@@ -110,13 +110,17 @@ class Evaluation:
         return self.value(retriever, shots, tasks) - self.value(retriever, 0, tasks)
 
     @property
-    def subject(self) -> str:
-        """The retriever that the evaluation is about: the best run.
+    def contenders(self) -> Sequence[str]:
+        """The retrievers of which the best is the subject: the runs.
 
-        Without a run it is the best retriever other than the oracle and, if there are others, the baseline.
+        Without a run they are those other than the oracle and, if there are others, the baseline.
         """
-        candidates = self.runs or [name for name in self.others if name != ORACLE] or [self.baseline]
-        return max(candidates, key=lambda name: self.value(name, self.main_shots).value)
+        return self.runs or [name for name in self.others if name != ORACLE] or [self.baseline]
+
+    @property
+    def subject(self) -> str:
+        """The retriever that the evaluation is about."""
+        return max(self.contenders, key=lambda name: self.value(name, self.main_shots).value)
 
     @property
     def rival(self) -> str | None:
