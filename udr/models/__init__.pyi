@@ -10,10 +10,7 @@ from .device import (
     accelerators as accelerators, best_device as best_device, cpu_multiplies as cpu_multiplies,
     encodes_on_cpu as encodes_on_cpu, num_threads as num_threads, torch_build as torch_build,
 )
-from .encoder import (
-    DType as DType, Encoder as Encoder, RECORD as RECORD, RECORD_FORMAT as RECORD_FORMAT,
-    SentenceEncoder as SentenceEncoder,
-)
+from .encoder import DType as DType, Encoder as Encoder, SentenceEncoder as SentenceEncoder
 from .encoder_backends import (
     Engine as Engine, check_engine as check_engine, choose_engine as choose_engine, engine_of as engine_of,
     load_encoder as load_encoder,
@@ -30,6 +27,7 @@ from .onnx import (
 )
 from .probe_texts import PROBES as PROBES, agreement as agreement
 from .query_tokenizer import QueryTokenizer as QueryTokenizer, direct_tokenizer as direct_tokenizer
+from .record import RECORD as RECORD, RECORD_FORMAT as RECORD_FORMAT, trained_tasks as trained_tasks
 from .runner import (
     Done as Done, RunnerOptions as RunnerOptions, ScatteredEncoder as ScatteredEncoder, Scheduler as Scheduler,
     Shard as Shard, cluster_nodes as cluster_nodes, encode_by_length as encode_by_length,

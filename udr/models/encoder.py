@@ -1,6 +1,5 @@
 """The encoder: texts to vectors; the only file that imports sentence_transformers for inference."""
 
-import json
 import logging
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -11,11 +10,10 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol, cast
 
 import numpy as np
 
-from udr.data import ENCODER_WORDING
 from udr.errors import ModelError, optional_import, reason
-from udr.files import check_format
 from udr.models import hub
 from udr.models.device import best_device
+from udr.models.record import check_wording
 from udr.models.window import TextWindow
 from udr.search import Metric, Vectors
 from udr.types import Json, Role
@@ -28,8 +26,6 @@ if TYPE_CHECKING:
 
 _LOG = logging.getLogger(__name__)
 
-RECORD, RECORD_FORMAT = "udr.json", 1
-"""The file in a trained model's folder that records its encoder wording, and the file's format."""
 DType = Literal["float32", "bfloat16", "float16"]
 
 # The least and the most texts of a forward pass, and how many tokens more than the least may have.
@@ -100,7 +96,7 @@ class SentenceEncoder:
             from sentence_transformers import SentenceTransformer
 
             from udr.models.counting import without_bars
-        _check_wording(name, path)
+        check_wording(name, path)
         if not (path / "modules.json").is_file():
             _LOG.warning("model %s has no pooling settings (modules.json); the mean of its tokens is used", name)
         device = best_device(device)
@@ -267,18 +263,3 @@ def _float32_after_transformers(model: "SentenceTransformer") -> None:
             module.register_forward_hook(convert)
         elif isinstance(module, Module) and not isinstance(module, Router):
             module.float()
-
-
-def _check_wording(name: str, path: Path) -> None:
-    record = path / RECORD
-    try:
-        keys = json.loads(record.read_bytes()) if record.is_file() else {"encoder_wording": ENCODER_WORDING}
-        wording, found = keys.get("encoder_wording"), keys.get("format")
-    except (ValueError, AttributeError, RecursionError) as error:
-        raise ModelError(f"model {name!r}: {record} must be a JSON object; train the model again") from error
-    check_format(found, RECORD_FORMAT, f"model {name!r}: {record}", "udr train", ModelError)
-    if wording != ENCODER_WORDING:
-        raise ModelError(
-            f"model {name!r} was trained with the encoder wording {wording}, but this version of udr uses "
-            f"{ENCODER_WORDING}; train it again, or use the version of udr that trained it"
-        )

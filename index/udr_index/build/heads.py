@@ -1,9 +1,8 @@
 """The label heads of a version that is being built: which tasks get one, and its files."""
 
-import json
 import logging
 import shutil
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from functools import partial
@@ -15,7 +14,7 @@ import numpy as np
 from udr import store
 from udr.data import copy_key, copy_text, field_texts, row_query
 from udr.files import write_atomically
-from udr.models import RECORD, Encoder, encode_by_length
+from udr.models import Encoder, encode_by_length, trained_tasks
 from udr.search import PASSES, Vectors
 from udr_index.build.config import BuildConfig
 from udr_index.build.faiss_index import label_width
@@ -97,7 +96,9 @@ class LabelHeads:
         vectors = store.IndexVersion(self.path, self.manifest).vectors(name)
         width = partial(label_width, part.kind, self.encoder.dimension)
         fields = (names, of_fields) if names else None
-        trained = name in _trained_on(self.encoder)
+        # Encoders of the caller's own have no files.
+        folder: Path | None = getattr(self.encoder, "path", None)
+        trained = folder is not None and name in trained_tasks(folder)
         fitted = fit(queries, np.array(positions, np.int64), vectors, labels, copies, width, fields, trained)
         return fitted, encoded
 
@@ -130,16 +131,6 @@ class LabelHeads:
         folder.mkdir(parents=True)
         for file, array in ((store.WEIGHTS, fitted.head.weights), (store.CODES, fitted.head.codes)):
             write_atomically(folder / file, partial(np.save, arr=array, allow_pickle=False))
-
-
-def _trained_on(encoder: Encoder) -> Collection[str]:
-    """Return the names of the tasks that ``udr train`` has trained an encoder on; none if it is not known."""
-    # Encoders of the caller's own have no files.
-    folder: Path | None = getattr(encoder, "path", None)
-    if folder is None or not (folder / RECORD).is_file():
-        return ()
-    tasks = json.loads((folder / RECORD).read_bytes()).get("tasks")
-    return tasks if isinstance(tasks, list) else ()
 
 
 def _distinct(table: store.DemonstrationTable, part: store.Partition) -> dict[str, int]:

@@ -335,3 +335,23 @@ def test_fewer_demonstrations_are_chosen_as_if_they_were_the_only_number(
         return [json.loads(line)["demonstrations"] for line in file.read_text("utf-8").splitlines()[1:]]
 
     assert shown(2, 40) == shown(2)
+
+
+def test_what_searches_by_a_trained_encoder_is_known_wherever_it_lies(
+    tasks: Path, encoder_folder: Path, trained_run: Path, index: Path, tmp_path: Path
+) -> None:
+    model = Path(shutil.copytree(trained_run / "model", tmp_path / "mine"))
+    config = BuildConfig(tasks=tasks, out=tmp_path / "built", model=str(model), export=False, label_head=False)
+    build(config, SentenceEncoder.load(str(model)))
+    named = {
+        str(trained_run): True,
+        str(model): True,
+        f"{model}?mode=hybrid": True,
+        f"{model}?mode=bm25": False,
+        str(tmp_path / "built"): True,
+        str(encoder_folder): False,
+        str(index): False,
+        "bm25": False,
+        "random": False,
+    }
+    assert {name: open_retriever(parse_name(name), 0).trained for name in named} == named

@@ -31,7 +31,7 @@ from udr_training.evaluation.answers import (
 from udr_training.evaluation.config import EvaluationConfig
 from udr_training.evaluation.intervals import RESAMPLES, Estimate, estimate
 from udr_training.evaluation.results import Evaluation, TaskResult
-from udr_training.evaluation.retrievers import ORACLE, ComparedRetriever, Oracle, Shown, open_retriever, run_of
+from udr_training.evaluation.retrievers import ORACLE, ComparedRetriever, Oracle, Shown, open_retriever
 from udr_training.feedback import OnProgress, Progress
 
 _LOG = logging.getLogger(__name__)
@@ -138,14 +138,8 @@ def evaluate(
             for test in tests
         },
     }
-    return Evaluation(config.labels, config.shots, config.compared_with(), tuple(results), facts, _trained(retrievers))
-
-
-def _trained(retrievers: Sequence[ComparedRetriever]) -> tuple[str, ...]:
-    """Return the names of the runs, and of what searches by a run's encoder, as its index does."""
-    runs = [each for each in retrievers if run_of(each.name) is not None]
-    encoders = {run.encoder for run in runs} - {None}
-    return tuple(each.name for each in retrievers if each in runs or each.encoder in encoders)
+    trained = tuple(retriever.name for retriever in retrievers if retriever.trained)
+    return Evaluation(config.labels, config.shots, config.compared_with(), tuple(results), facts, trained)
 
 
 @dataclass(frozen=True, slots=True)

@@ -36,7 +36,7 @@ class Evaluation:
         baseline: the full name of the retriever that gains are relative to.
         results: task by task.
         config: what was run.
-        runs: the full names of those that are run directories, or models in one, or search by the encoder of one.
+        runs: the full names of those whose encoder ``udr train`` has trained: runs, their models, and indexes by them.
         use_all: what to do to use the test rows that were left out.
     """
 

@@ -52,8 +52,8 @@ class ComparedRetriever(Protocol):
         """What its demonstrations depend on, beside the task and the seed."""
 
     @property
-    def encoder(self) -> str | None:
-        """The fingerprint of the encoder that it searches by; None if it has none, or it is not known."""
+    def trained(self) -> bool:
+        """Whether ``udr train`` has trained the encoder that it searches by, as far as is known."""
 
     @property
     def fills(self) -> bool:
@@ -76,7 +76,7 @@ class RandomRetriever:
 
     seed: int
     name: ClassVar[str] = RANDOM
-    encoder: ClassVar[str | None] = None
+    trained: ClassVar[bool] = False
     fills: ClassVar[bool] = False
 
     @property

@@ -48,7 +48,7 @@ class Oracle:
     scores: Path | None = None
     progress: OnProgress = lambda *_: None
     name: ClassVar[str] = ORACLE
-    encoder: ClassVar[str | None] = None
+    trained: ClassVar[bool] = False
     fills: ClassVar[bool] = False
 
     @property

@@ -39,9 +39,9 @@ class SearchRetriever:
         return {**identity, **({"options": options} if options else {})}
 
     @property
-    def encoder(self) -> str | None:
+    def trained(self) -> bool:
         """See ``ComparedRetriever``."""
-        return None if self._parsed.options.get("mode") == "bm25" else self._source.encoder
+        return self._parsed.options.get("mode") != "bm25" and self._source.trained
 
     @property
     def fills(self) -> bool:

@@ -47,8 +47,9 @@ class ServiceSource:
         return {"kind": "service", "url": self._url, "version": self._info["index_version"], **told}
 
     @property
-    def encoder(self) -> None:
-        """See ``Source``."""
+    def trained(self) -> bool:
+        """See ``Source``; a service does not tell."""
+        return False
 
     def check_task(self, pool: Pool) -> None:
         """Raise a ``ConfigError`` if the service does not serve the pool's task as it is."""

@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import asdict
 from itertools import chain
 from pathlib import Path
@@ -12,8 +12,16 @@ from typing import ClassVar, Protocol
 import numpy as np
 
 from udr.data import ENCODER_WORDING, Pool, encoder_demonstration, rows_digest
-from udr.errors import ConfigError, listed
-from udr.models import Encoder, RunnerOptions, SentenceEncoder, encode_by_length, scattered
+from udr.errors import ConfigError, ModelError, listed
+from udr.models import (
+    Encoder,
+    RunnerOptions,
+    SentenceEncoder,
+    encode_by_length,
+    locate_encoder,
+    scattered,
+    trained_tasks,
+)
 from udr.retrieval import Retrieval, RetrievalRequest, Retriever
 from udr.search import ExactSearch, FaissSearch, Metric, Searcher, Vectors
 from udr.store import EncoderStamp, Manifest, open_version, pool_manifest, read_settings, read_weights, write_pool
@@ -50,8 +58,8 @@ class Source(Protocol):
         """What it is, apart from the pool; its ``kind`` is ``bm25``, ``encoder``, ``index`` or ``service``."""
 
     @property
-    def encoder(self) -> str | None:
-        """The fingerprint of its encoder; None if it has none, or does not tell."""
+    def trained(self) -> bool:
+        """Whether ``udr train`` has trained its encoder, as far as is known."""
 
     def opened(self, pool: Pool) -> AbstractContextManager[Searched]:
         """Open a retriever of the pool's task."""
@@ -93,9 +101,9 @@ class PoolSource:
         return {"kind": "encoder", "model": self._encoder.fingerprint, "wording": ENCODER_WORDING}
 
     @property
-    def encoder(self) -> str | None:
+    def trained(self) -> bool:
         """See ``Source``."""
-        return self._encoder.fingerprint or None
+        return isinstance(self._encoder, SentenceEncoder) and bool(trained_tasks(self._encoder.path))
 
     def check(self, pool: Pool) -> Manifest:
         """See ``Source``."""
@@ -149,9 +157,11 @@ class IndexSource:
         }
 
     @property
-    def encoder(self) -> str:
-        """See ``Source``."""
-        return self._version.manifest.encoder.fingerprint
+    def trained(self) -> bool:
+        """See ``Source``; an index need not have its encoder's folder beside it."""
+        with suppress(ModelError):
+            return bool(trained_tasks(locate_encoder(self._version.manifest.encoder.name)))
+        return False
 
     def check(self, pool: Pool) -> Manifest:
         """See ``Source``; warns if the index has other demonstrations than the pool."""
