@@ -95,7 +95,7 @@ class Prepared:
             return "none held out"
         together = self.holdout.together
         near = f"; {together} rows {NEARLY_REPEAT}" if together else ""
-        like = ", each label in the same proportion" if self.conversion.task.labels else ""
+        like = ", each label in the same proportion" if self.conversion.task.labels and not self.holdout.notice else ""
         return f"{len(self.holdout.test)} in test.jsonl{like}{near}"
 
     def notices(self) -> Iterator[str]:
@@ -110,6 +110,8 @@ class Prepared:
                 f"{counted(len(long), 'row has', 'rows have')} more than {LONG_CHARACTERS} characters (the longest "
                 f"{lengths[longest]}, id {longest}); an encoder reads only the beginning: see encoder_input"
             )
+        if self.holdout.notice:
+            yield self.holdout.notice
         tested = {row.target for row in self.holdout.test}
         untested = [repr(label) for label in task.labels if label not in tested]
         if untested and self.holdout.test:

@@ -30,7 +30,7 @@ def split(
         typer.Option(help="The device for the encoder: cpu, cuda, ...", show_default="a GPU if there is one, else cpu"),
     ] = None,
 ) -> None:
-    """Move some rows of train to test.jsonl: each label in the same proportion, near-duplicates in one file.
+    """Move some rows of train to test.jsonl: near-duplicates in one file, labels in the same proportion if that allows.
 
     If some of several tasks cannot be split, the exit status is 4.
     """
@@ -70,6 +70,8 @@ def split(
         kept = f"; the file before is {done.kept.name}" if done.kept else ""
         near_copies = f"; {holdout.together} rows {NEARLY_REPEAT}" if holdout.together else ""
         print_text(f"{done.task}: {len(holdout.train)} rows train, {len(holdout.test)} test{near_copies}{kept}")
+        if holdout.notice:
+            print_text(f"{done.task}: {holdout.notice}")
         total = len(holdout.train) + len(holdout.test)
         command = f"udr tasks split {shlex.quote(str(tasks_folder))} --tasks {done.task} --test-rows {ENOUGH_TEST_ROWS}"
         remedy = command if total >= 2 * ENOUGH_TEST_ROWS else "that takes more rows than this task has"

@@ -8,7 +8,8 @@ from udr.data import Task, TaskFolder, row_text
 from udr.errors import ConfigError
 from udr.files import refuse_link, write_atomically
 from udr.types import Row
-from udr_index.splitting.holdout import Holdout, Pairs, split_rows
+from udr_index.plural import counted
+from udr_index.splitting.holdout import TEST_SHARE, Holdout, Pairs, split_rows
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +43,7 @@ def split_folder(
         near: returns what finds more near-duplicates among rows.
 
     Raises:
-        ConfigError: the task has as many test rows already, or too few rows for more.
+        ConfigError: the task has as many test rows already, or too few rows or only near-duplicates.
         DataError: a row is invalid.
         OSError: a file cannot be written, or is a link to a read-only file, or to none.
     """
@@ -55,7 +56,8 @@ def split_folder(
     more = None if test_rows is None else test_rows - len(held)
     holdout = split_rows(folder.task, rows, more, seed, near and near(folder.task, rows))
     if not holdout.test:
-        raise ConfigError(f"{source}: has too few different rows to hold some out; found {len(rows)}")
+        few = f"a share of {TEST_SHARE:g} of {counted(len(rows), 'row')} is no row; add rows, or give --test-rows"
+        raise ConfigError(f"{source}: {holdout.notice or few}")
     holdout = replace(holdout, test=(*held, *holdout.test))
     test, train = folder.path / "test.jsonl", folder.path / "train.jsonl"
     for path in (test, train):

@@ -36,11 +36,13 @@ class Holdout:
         test: the held-out rows, none if there are too few.
         together: the number of rows with a copy or a near-duplicate, all kept in the split of theirs; 0 if none is held
             out, since then none are looked for.
+        notice: what was to be held out, what is, why, and what to do; empty if it is the same.
     """
 
     train: tuple[Row, ...]
     test: tuple[Row, ...]
     together: int
+    notice: str = ""
 
 
 def split_rows(
@@ -53,7 +55,8 @@ def split_rows(
     Args:
         task: the task of the rows.
         rows: the rows, of which at least one stays in training, and one of each label.
-        test_rows: how many to hold out; None is a fifth, at most 500. Fewer are if groups do not fit.
+        test_rows: how many to hold out; None is a fifth, at most 500. Groups that do not fit make it
+            fewer or more, as the notice tells.
         seed: selects the rows, together with their ids.
         near: more near-duplicates, such as an encoder finds; they stay in one split, too.
 
@@ -82,6 +85,7 @@ def split_rows(
         tuple(rows[position] for position in train),
         tuple(rows[position] for position in sorted(test)),
         sum(len(members) for members in groups if len(members) > 1),
+        _notice(groups, strata, size, test),
     )
 
 
@@ -94,16 +98,58 @@ def _copies(task: Task, rows: Sequence[Row]) -> Iterable[tuple[int, int]]:
 def hold_out(
     groups: Sequence[Sequence[int]], strata: Sequence[str], keys: Sequence[str], size: int, seed: int
 ) -> set[int]:
-    """Return the positions to hold out: whole groups, in an order by seed and key, that fit each stratum's quota."""
-    left = quotas(Counter(strata), size)
+    """Return the positions to hold out, whole groups.
+
+    Those that fit each stratum's quota come first, in an order by seed and key; then the smallest of the others that
+    bring the numbers nearer to the quotas. A row of each stratum stays.
+    """
+    stay = Counter(strata)
+    left = Counter(quotas(stay, size))
     test: set[int] = set()
-    for number in sample_by(range(len(groups)), None, seed, lambda number: keys[number]):
-        needed = Counter(strata[position] for position in groups[number])
-        if all(count <= left[stratum] for stratum, count in needed.items()):
-            test.update(groups[number])
-            for stratum, count in needed.items():
-                left[stratum] -= count
+
+    def fits(needed: Counter[str]) -> bool:
+        return all(count <= left[stratum] for stratum, count in needed.items())
+
+    def brings_nearer(needed: Counter[str]) -> bool:
+        after = sum(abs(left[stratum] - count) for stratum, count in needed.items())
+        return after < sum(abs(left[stratum]) for stratum in needed) and _leaves_some(needed, stay)
+
+    order = sample_by(range(len(groups)), None, seed, lambda number: keys[number])
+    for may_go, numbers in ((fits, order), (brings_nearer, sorted(order, key=lambda number: len(groups[number])))):
+        for number in numbers:
+            needed = Counter(strata[position] for position in groups[number])
+            if groups[number][0] not in test and may_go(needed):
+                test.update(groups[number])
+                left.subtract(needed)
+                stay.subtract(needed)
     return test
+
+
+def _leaves_some(needed: Mapping[str, int], stay: Mapping[str, int]) -> bool:
+    return all(count < stay[stratum] for stratum, count in needed.items())
+
+
+def _notice(groups: Sequence[Sequence[int]], strata: Sequence[str], size: int, test: set[int]) -> str:
+    counts, held = Counter(strata), Counter(strata[position] for position in test)
+    wanted = quotas(counts, size)
+    if len(test) == size and held == Counter(wanted):
+        return ""
+    like = ", each label in the same proportion" if len(counts) > 1 else ""
+    others = ", in other proportions" if len(test) == size else ""
+    asked = f"{counted(size, 'test row was', 'test rows were')} to be held out{like}; {len(test) or 'none'} are{others}"
+    if len(groups) == len(strata):
+        return f"{asked}, since a row of each label stays; add rows of its labels"
+    lacking = {stratum for stratum, number in wanted.items() if held[stratum] < number}
+    may_go = any(
+        members[0] not in test and needed.keys() & lacking and _leaves_some(needed, counts)
+        for members in groups
+        for needed in [Counter(strata[position] for position in members)]
+    )
+    return (
+        f"{asked}, since near-duplicates lie in one file: {len(strata)} rows make "
+        f"{counted(len(groups), 'group')} of them, the largest of {max(map(len, groups))}; "
+        f"add rows that are worded differently{', or give another --test-rows' * may_go}"
+    )
 
 
 def quotas(counts: Mapping[str, int], size: int) -> dict[str, int]:

@@ -111,6 +111,39 @@ def test_a_group_that_fits_no_quota_stays_in_train() -> None:
     assert hold_out([[0, 1], [2]], ["a", "b", "a"], ["k", "l"], 1, 0) == {2}
 
 
+def mould(label: str, number: int, target: str, slot: str = "x") -> list[Row]:
+    """Rows that differ in one word of twenty."""
+    words = " ".join(f"{label}{n}" for n in range(20))
+    return [Row(id=f"{label}{n}", input={"text": f"{words} {slot}{n}"}, target=target) for n in range(number)]
+
+
+def test_the_smallest_group_above_a_quota_is_held_out_if_it_brings_the_numbers_nearer() -> None:
+    rows = [row for n in range(8) for row in mould(f"m{n}m", 9 + n, "glad" if n % 2 else "sad")]
+    holdout = split_rows(TASK, rows)
+    assert Counter(row.id.split("m")[1] for row in holdout.test) == {"0": 9, "1": 10}
+    assert {row.id for row in holdout.test}.isdisjoint(row.id for row in holdout.train)
+    # Another label's quota may be exceeded, but a row of each label stays.
+    assert hold_out([[0, 1, 2], [3, 4, 5, 6]], list("aaabbbb"), ["k", "l"], 3, 0) == set()
+    assert hold_out([[0, 1, 2, 3], [4], [5, 6, 7]], list("aaabbbbb"), ["k", "l", "m"], 4, 0) == {4}
+
+
+def test_test_rows_that_near_duplicates_forbid_are_told() -> None:
+    moulds = [*mould("a", 20, "glad"), *mould("b", 20, "sad")]
+    holdout = split_rows(TASK, moulds)
+    assert (holdout.test, holdout.notice) == (
+        (),
+        "8 test rows were to be held out, each label in the same proportion; none are, since near-duplicates lie in "
+        "one file: 40 rows make 2 groups of them, the largest of 20; add rows that are worded differently",
+    )
+    wide = split_rows(TASK, [*mould("a", 20, "glad"), *mould("c", 20, "glad"), *mould("b", 40, "sad")], 10)
+    assert wide.notice.endswith("differently, or give another --test-rows")
+    half = split_rows(TASK, [*make_rows(20, 1), *mould("b", 20, "sad")])
+    assert len(half.test) == 4 and "8 test rows were to be held out" in half.notice and "; 4 are, since" in half.notice
+    alone = [Row(id=f"{n}", input={"text": f"w{n}"}, target="glad" if n else "sad") for n in range(3)]
+    assert split_rows(TASK, alone, 2).notice.endswith("1 are, since a row of each label stays; add rows of its labels")
+    assert split_rows(TASK, make_rows(200)).notice == ""
+
+
 def test_rows_that_an_encoder_finds_near_are_on_one_side_too() -> None:
     rows = make_rows(80)
     # The same words in another order: near to this encoder alone.
