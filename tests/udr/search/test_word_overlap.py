@@ -1,6 +1,7 @@
 """Near-duplicates by words: the same as comparing all pairs."""
 
 import random
+import time
 from itertools import combinations, pairwise
 
 import pytest
@@ -48,6 +49,41 @@ def test_pairs_without_chains_join_to_what_stands_alone(texts: list[str]) -> Non
     pairs = list(overlapping(texts, 0.5, chained=False))
     assert {later for _, later in pairs} == expected.keys()
     assert all(one in expected[later] for one, later in pairs)
+
+
+def alarms(number: int, names: int, minutes: int) -> list[str]:
+    """Texts of one template, which differ in about half of what they share."""
+    draw = random.Random(0)
+    return [
+        f"please set an alarm for name{draw.randrange(names)} at {draw.randrange(24)}:{draw.randrange(minutes):02d} in "
+        f"the {draw.choice(['kitchen', 'hall', 'office'])}{' now' * draw.randrange(3)}"
+        for _ in range(number)
+    ]
+
+
+def test_texts_of_one_template_are_compared_as_if_with_all() -> None:
+    texts = alarms(400, 20, 3)
+    sets = [{*words, *map(" ".join, pairwise(words))} for text in texts for words in [text.replace(":", " ").split()]]
+    near = [
+        (one, other)
+        for one, other in combinations(range(len(texts)), 2)
+        if len(sets[one] & sets[other]) >= OVERLAP * len(sets[one] | sets[other]) - 1e-9
+    ]
+    assert group(len(texts), overlapping(texts)) == group(len(texts), near)
+    earlier: dict[int, set[int]] = {}
+    for one, other in near:
+        if one not in earlier:
+            earlier.setdefault(other, set()).add(one)
+    pairs = list(overlapping(texts, chained=False))
+    assert {other for _, other in pairs} == earlier.keys() and all(one in earlier[other] for one, other in pairs)
+
+
+def test_texts_of_one_template_take_about_linear_time() -> None:
+    texts = alarms(6000, 3000, 60)
+    start = time.thread_time()
+    assert len(list(overlapping(texts))) > 1000
+    # Comparing those that share one of the rarest words takes about 3 seconds.
+    assert time.thread_time() - start < 1.5
 
 
 def test_texts_of_other_words_or_another_order_are_apart() -> None:
