@@ -13,7 +13,15 @@ from udr_index.preparation.columns import check_field, distinct_ids, find_column
 from udr_index.preparation.config import InitConfig
 from udr_index.preparation.dialect import MOST_UNREADABLE
 from udr_index.preparation.tables import CSV, Table
-from udr_index.preparation.targets import FORMS, find_reading, right_answers, row_choices, spelling_notices, spellings
+from udr_index.preparation.targets import (
+    FORMS,
+    find_reading,
+    number_notices,
+    right_answers,
+    row_choices,
+    spelling_notices,
+    spellings,
+)
 from udr_index.preparation.task_file import instruction, title
 from udr_index.preparation.values import UNFIT, as_text, is_inexact, number, tidy
 
@@ -115,6 +123,7 @@ def convert(table: Table, config: InitConfig) -> Conversion:
         notices.append(f"{values} left out from the column {name!r}, since JSON lacks such (bytes, infinite numbers)")
     notices += split_notices([row for _, _, row in kept])
     notices += spelling_notices(groups, config.merge_labels)
+    notices += number_notices(sorted({row.target for _, _, row in kept}) if task.kind is Kind.CLASSIFICATION else ())
     field = columns.id or "id"
     numbered = tuple(
         replace(row, id=check_id(id, table.path, line, field)) for (line, _, row), id in zip(kept, ids, strict=True)

@@ -1,12 +1,13 @@
 """Tables that people have: CSV, JSONL, Parquet or Excel, read whole into records by column."""
 
 import csv
+import json
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from udr.data import jsonl_records, parquet_records
+from udr.data import jsonl_records, parquet_notes, parquet_records
 from udr.errors import ConfigError, DataError, brief
 from udr.files import LFS, lfs_pointer
 from udr_index.plural import counted
@@ -174,8 +175,26 @@ def _read_jsonl(path: Path) -> Table:
 
 
 def _read_parquet(path: Path) -> Table:
-    records = [(line, _named(path, line, record)) for line, record in parquet_records(path)]
-    return Table(path, _keys(records), records, {}, "Parquet")
+    classes = _class_names(parquet_notes(path).get("huggingface", ""))
+
+    def named(record: Mapping[str, object]) -> Mapping[str, object]:
+        return {name: classes[name].get(value, value) if name in classes else value for name, value in record.items()}
+
+    records = [(line, _named(path, line, named(record))) for line, record in parquet_records(path)]
+    words = "".join(
+        f"; the numbers of the column {brief(name)} are read as their names in the file" for name in classes
+    )
+    return Table(path, _keys(records), records, {}, f"Parquet{words}")
+
+
+def _class_names(note: str) -> Mapping[str, Mapping[object, str | None]]:
+    """Return what the numbers of each column mean, by the note that Hugging Face's datasets write; -1 means nothing."""
+    try:
+        features = json.loads(note)["info"]["features"]
+        names = {name: feature["names"] for name, feature in features.items() if feature.get("_type") == "ClassLabel"}
+        return {column: {-1: None, **dict(enumerate(map(str, classes)))} for column, classes in names.items()}
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return {}
 
 
 def _named(path: Path, line: int, record: Mapping[str, object]) -> Mapping[str, object]:

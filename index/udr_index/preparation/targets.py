@@ -2,12 +2,14 @@
 
 import ast
 import json
+import re
 import string
 import warnings
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 
+from udr.errors import listed
 from udr_index.preparation.values import as_text
 from udr_index.quality import differing_in_case
 
@@ -47,6 +49,13 @@ def spelling_notices(groups: Iterable[Mapping[str, int]], merged: bool) -> Itera
         labels = ", ".join(f"{label!r} ({count})" for label, count in group.items())
         done = f"all became {next(iter(group))!r}" if merged else "--merge-labels makes them one"
         yield f"the labels {labels} differ only in case, spaces or Unicode form; {done}"
+
+
+def number_notices(labels: Sequence[str]) -> Iterator[str]:
+    """Yield a sentence if all labels are bare numbers."""
+    if labels and all(re.fullmatch(r"[-+]?\d+([.,]\d+)?", label) for label in labels):
+        words = "which say little to a language model; in task.toml, [verbalizer] gives each a word to read and write"
+        yield f"all labels are numbers ({listed(labels, len(labels))}), {words}"
 
 
 def right_answers(value: object) -> list[str] | None:

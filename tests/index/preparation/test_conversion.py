@@ -40,6 +40,14 @@ def test_rows_are_stripped_and_fields_keep_the_names_of_columns(tmp_path: Path) 
     assert (result.left_out, result.notices) == ({}, ())
 
 
+def test_labels_that_are_bare_numbers_are_told(tmp_path: Path) -> None:
+    told = (
+        "all labels are numbers (0, 1), which say little to a language model; in task.toml, [verbalizer] gives each a"
+    )
+    assert told in "".join(converted(write_csv(tmp_path, "text,label\none,0\ntwo,1\n")).notices)
+    assert converted(write_csv(tmp_path, "text,label\none,0\ntwo,none\n")).notices == ()
+
+
 LEFT_OUT = """\
 text,label,note
 one,x,kept
@@ -166,7 +174,7 @@ def test_parquet_values_become_what_json_has(tmp_path: Path) -> None:
         {"id": "2", "input": {"text": ["c"]}, "target": "2", "metadata": {"share": 0.5}},
     ]
     told = "1 value is left out from the column 'image', since JSON lacks such (bytes, infinite numbers)"
-    assert result.notices == (told,)
+    assert result.notices[0] == told
     with pytest.raises(DataError, match=r"field 'image': must be .*, found a value that JSON lacks, such as bytes or"):
         converted(tmp_path / "table.parquet", inputs=("image",))
 

@@ -1,6 +1,7 @@
 """Tables in each format, and what is refused."""
 
 import csv
+import json
 import re
 import sys
 from pathlib import Path
@@ -94,6 +95,25 @@ def test_parquet_is_read(tmp_path: Path) -> None:
 
     assert (table.columns, table.format) == (("text", "input"), "Parquet")
     assert table.records == [(1, {"text": "one", "input": 1.5}), (2, {"text": None, "input": 2.0})]
+
+
+def test_parquet_names_the_numbers_of_labels(tmp_path: Path) -> None:
+    label = {"_type": "ClassLabel", "names": ["down", "up"]}
+    note = {"info": {"features": {"text": {"_type": "Value"}, "label": label}}}
+    table = pyarrow.table({"text": ["one", "two", "three", "four"], "label": [0, 1, -1, 7], "n": [0, 1, 0, 1]})
+    path = tmp_path / "table.parquet"
+    for text, labels in (
+        (json.dumps(note), ["down", "up", None, 7]),
+        ('{"info": {"features": []}}', [0, 1, -1, 7]),
+        ("{", [0, 1, -1, 7]),
+    ):
+        pyarrow.parquet.write_table(table.replace_schema_metadata({"huggingface": text}), path)
+        read = read_table(path)
+        assert [record["label"] for _, record in read.records] == labels
+        assert ("the numbers of the column 'label' are read as their names in the file" in read.format) == (
+            None in labels
+        )
+        assert [record["n"] for _, record in read.records] == [0, 1, 0, 1]
 
 
 def test_the_names_of_columns_are_without_spaces_around_them_in_each_format(tmp_path: Path) -> None:
