@@ -61,9 +61,14 @@ def input_words(task: Task, input: Fields, choices: Sequence[str] = ()) -> str:
     return "\n".join(field_texts(input, task.fields, choices))
 
 
+def verbalised(task: Task, target: str) -> str:
+    """Return the text that a language model reads in place of a target: by the task's verbalizer, if it has one."""
+    return task.verbalizer.get(target, target)
+
+
 def output_text(task: Task, target: str) -> str:
     """Return the output of a demonstration."""
-    return task.output.render({"target": task.verbalizer.get(target, target)})
+    return task.output.render({"target": verbalised(task, target)})
 
 
 def demonstration_text(task: Task, row: Row) -> str:
@@ -105,7 +110,7 @@ def query_prompt(task: Task, input: Fields, choices: Sequence[str] = ()) -> str:
 def listing(task: Task, choices: Sequence[str] = ()) -> str:
     """Return the list of possible answers for the prompt: labels or choices; empty for a generation task."""
     answers = choices if task.kind is Kind.MULTIPLE_CHOICE else task.labels
-    lines = [f"- {task.verbalizer.get(answer, answer)}" for answer in answers]
+    lines = [f"- {verbalised(task, answer)}" for answer in answers]
     return "\n".join(["Options:", *lines]) if lines else ""
 
 
@@ -118,7 +123,7 @@ def options(task: Task, row: Row) -> tuple[str, ...]:
     """Return the continuations to score, none empty, one for each of the row's ``targets``, in their order."""
     lead, _, tail = task.output.source.partition("{target}")
     space = lead[len(lead.rstrip(" ")) :]
-    continuations = tuple(f"{space}{task.verbalizer.get(target, target)}{tail}" for target in targets(task, row))
+    continuations = tuple(f"{space}{verbalised(task, target)}{tail}" for target in targets(task, row))
     # In order, what begins with another text follows it.
     ordered = sorted(set(continuations))
     if not all(continuations) or any(after.startswith(text) for text, after in pairwise(ordered)):

@@ -124,7 +124,7 @@ class PromptBuilder:
         prompt = Prompt(
             text=layout.joined(positions) if format is Format.TEXT else None,
             messages=chat,
-            records=tuple(map(_record, shown)) if format is Format.RECORDS else None,
+            records=tuple(_record(task, d) for d in shown) if format is Format.RECORDS else None,
             tokens=layout.bare + sum(tokens.values()),
             demonstrations=tuple(
                 PromptDemonstration(
@@ -260,11 +260,13 @@ def with_budget_stage(decisions: Sequence[Decision], shown: Collection[tuple[str
     )
 
 
-def _record(demonstration: RetrievedDemonstration) -> Mapping[str, Value]:
+def _record(task: Task, demonstration: RetrievedDemonstration) -> Mapping[str, Value]:
     fields = demonstration.fields
     if "target" in fields:
         raise InvalidInputError(
             f"task {demonstration.task!r} has an input field 'target', which collides with the target in a record; "
             "use format 'text' or 'messages'"
         )
-    return {**fields, "target": demonstration.target}
+    # The verbalizer of another task is not known here.
+    target = demonstration.target
+    return {**fields, "target": formatting.verbalised(task, target) if demonstration.task == task.name else target}

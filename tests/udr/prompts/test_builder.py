@@ -265,6 +265,14 @@ def test_records_have_fields_and_target_in_the_order_shown() -> None:
     (chosen,) = retrieved(TASK, ("Who ?", "person"))
     (record,) = build([replace(chosen, choices=("person", "place"))], Format.RECORDS).records or ()
     assert record == {"question": "Who ?", "choices": ["person", "place"], "target": "person"}
+    verbalised = make_task(verbalizer={"person": "a human"})
+    records = build(shown, Format.RECORDS, task=verbalised).records or ()
+    assert [record["target"] for record in records] == ["a human", "place"]
+    others = [replace(one, task="other") for one in shown]
+    assert [record["target"] for record in build(others, Format.RECORDS, task=verbalised).records or ()] == [
+        "person",
+        "place",
+    ]
     task = make_task(input="Aim: {target}")
     with pytest.raises(InvalidInputError, match="has an input field 'target'"):
         build(retrieved(task, ({"target": "goal"}, "person")), Format.RECORDS, task=task, input="aim")

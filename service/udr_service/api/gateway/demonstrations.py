@@ -93,5 +93,4 @@ def _parts(task: Task, demonstration: RetrievedDemonstration, layout: Layout, pl
     if not plain:
         return turns(task, demonstration)
     (text,) = formatting.field_texts(demonstration.input, task.fields, demonstration.choices)
-    target = demonstration.target
-    return text, task.verbalizer.get(target, target)
+    return text, formatting.verbalised(task, demonstration.target)
