@@ -117,6 +117,13 @@ class PromptLayout:
         joins = sum(starmap(self._join, pairwise((None, *shown, None))))
         return self.bare + sum(map(self._weight, shown)) + joins - self._join(None, None)
 
+    def each(self, shown: Sequence[int]) -> dict[int, int]:
+        """Return the tokens that each of these positions, at least one, adds to the prompt that shows them all."""
+        before = zip((None, *shown[:-1]), shown, strict=True)
+        tokens = {position: self._weight(position) + self._join(other, position) for other, position in before}
+        tokens[shown[-1]] += self._join(shown[-1], None) - self._join(None, None)
+        return tokens
+
     def join(self, before: int | None, after: int | None) -> int:
         """Return the tokens that joining two neighbours adds; None is the instruction before, the query after."""
         first = self.instruction if before is None else self.blocks[before].parts[-1]
@@ -141,11 +148,25 @@ def fit(layout: PromptLayout, limit: int) -> Mapping[int, int]:
     A position is taken if the prompt with it and those taken before it fits, all arranged; else it is skipped. The
     tokens and the layout's ``bare``, which must fit, add up to those of the prompt, to the token.
     """
-    taken = _greedy(layout, layout.estimate, limit, _DOUBT)
+    taken = _whole(layout, limit)
+    if taken is None:
+        taken = _greedy(layout, layout.estimate, limit, _DOUBT)
     if taken is None or layout.bare + sum(taken.values()) != layout.count(layout.arranged(tuple(taken))):
         taken = _greedy(layout, layout.count, limit, 0)
     assert taken is not None, "a count of the whole prompt is never in doubt"
     return taken
+
+
+def _whole(layout: PromptLayout, limit: int) -> dict[int, int] | None:
+    """Return the tokens that each demonstration adds if all fit, which needs one arrangement; None if they do not."""
+    shown = layout.arranged(range(len(layout.blocks)))
+    if not shown or layout.estimate(shown) > limit:
+        return None
+    tokens = layout.each(shown)
+    if min(tokens.values()) < 0:
+        # One shortens the prompt, so that fewer may not fit.
+        return None
+    return {position: tokens[position] for position in range(len(shown))}
 
 
 def _greedy(

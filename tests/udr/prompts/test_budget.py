@@ -50,6 +50,18 @@ def last_first(positions: Sequence[int]) -> Sequence[int]:
     return sorted(positions, reverse=True)
 
 
+def test_demonstrations_that_all_fit_are_arranged_a_few_times() -> None:
+    arranged: list[int] = []
+
+    def counting(positions: Sequence[int]) -> Sequence[int]:
+        arranged.append(len(positions))
+        return last_first(positions)
+
+    layout = PromptLayout(Counter(len), "say", [Block((f"word {n}",)) for n in range(50)], "what ?", counting)
+    assert [*fit(layout, 10**6)] == [*range(50)]
+    assert arranged == [50, 50]
+
+
 def greedy(layout: PromptLayout, limit: int) -> tuple[int, ...]:
     """The definition: take what fits by a count of the whole prompt each time."""
     taken: tuple[int, ...] = ()
