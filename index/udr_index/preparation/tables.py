@@ -2,6 +2,7 @@
 
 import csv
 import json
+import re
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -16,6 +17,9 @@ from udr_index.preparation.excel import read_sheet
 
 _TABS = {"tab": "\t", "\\t": "\t"}
 """How people write a tab on a command line."""
+
+_MOST_TITLE_LINES = 50
+"""How many lines are searched for a header below a title."""
 
 _BROKEN = "rows with bytes that are not UTF-8"
 _NOT_UTF8 = "bytes that are not UTF-8; save the file as UTF-8, or give --encoding"
@@ -103,7 +107,21 @@ def _read_csv(path: Path, names: Collection[str], delimiter: str | None, encodin
         last = lines[-1][0] if lines else 0
         advice = "close its quotes, double those within a cell, or give --delimiter"
         raise DataError(f"the record after line {last} cannot be read ({error}); {advice}", path=path) from error
-    return _from_rows(path, lines, f"CSV, {dialect}; {encoding_words}", "or give --delimiter")
+    _refuse_title(path, text, lines, names)
+    advice = "remove the lines above the header, or give --delimiter"
+    return _from_rows(path, lines, f"CSV, {dialect}; {encoding_words}", advice)
+
+
+def _refuse_title(path: Path, text: str, records: Iterable[tuple[int, Sequence[str]]], names: Collection[str]) -> None:
+    """Raise ``DataError`` if the first line lacks the names of columns that a later one has: a title is above it."""
+    wanted = {name.strip() for name in names}
+    header = next((cells for _, cells in records if any(map(str.strip, cells))), [])
+    if not wanted or wanted <= set(map(str.strip, header)):
+        return
+    for number, line in enumerate(text.splitlines()[:_MOST_TITLE_LINES], 1):
+        if wanted <= {cell.strip(' "') for cell in re.split(r"[,;\t|]", line)}:
+            found = f"the header {brief(', '.join(header))} lacks the columns asked for, which line {number} has"
+            raise DataError(f"{found}; remove the lines above line {number}", path=path)
 
 
 def _from_rows(path: Path, lines: Iterable[tuple[int, Sequence[object]]], words: str, advice: str) -> Table:

@@ -162,6 +162,21 @@ def test_excel_without_its_extra_says_how_to_install_it(tmp_path: Path, monkeypa
         read_table(path)
 
 
+@pytest.mark.parametrize("title", ["Report 2024;;\n\n", "# a comment\n", "Report 2024\n"])
+@pytest.mark.parametrize("sign", [",", ";"])
+def test_a_header_below_a_title_is_named(tmp_path: Path, title: str, sign: str) -> None:
+    rows = "".join(f'text {n}{sign}"label"\n' for n in range(20))
+    path = write_csv(tmp_path, f"{title}Text{sign}Label\n{rows}")
+    line = title.count("\n") + 1
+    with pytest.raises(
+        DataError, match=f"lacks the columns .* which line {line} has; remove the lines above line {line}"
+    ):
+        read_table(path, ["Label"])
+    if title.endswith(";;\n\n"):
+        with pytest.raises(DataError, match="correct them, remove the lines above the header, or give --delimiter"):
+            read_table(path)
+
+
 REFUSED: dict[str, tuple[str, str, dict[str, str], str]] = {
     "suffix": ("table.doc", "x", {}, r"must be a file with one of \.csv, .*; found \.doc"),
     "no suffix": ("table", "x", {}, "found no suffix"),
