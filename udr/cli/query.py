@@ -87,7 +87,8 @@ class Query:
         for field in self.input or ():
             name, sign, value = field.partition("=")
             if not sign or not name:
-                raise ConfigError(f"--input must be FIELD=VALUE, found {field!r}")
+                plain = "plain text is given after DIR, without --input"
+                raise ConfigError(f"--input must be FIELD=VALUE, found {field!r}; {plain}")
             if name == "choices":
                 choices.append(value)
             elif name in query:

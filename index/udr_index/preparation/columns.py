@@ -44,6 +44,8 @@ def find_column(flag: str, given: str, columns: Sequence[str]) -> str:
         by_case = {column.casefold(): column for column in columns}
         near = difflib.get_close_matches(name.casefold(), by_case, 1)
         meant = f"; did you mean {by_case[near[0]]!r}? The" if near else "; the"
+        if (outer := name.partition(".")[0]) in columns:
+            meant = f"; a key within {outer!r} is no column: flatten the table, with a column for each key. The"
         known = listed(map(brief, columns), len(columns))
         raise ConfigError(f"{flag}: there is no column {brief(name)}{meant} columns are {known}")
     return name

@@ -197,7 +197,10 @@ def _row(cells: Mapping[str, object], columns: _Columns, task: Task, table: Tabl
     for name in columns.used:
         # A column that holds all choices may have an object.
         if not is_value(cells[name]) and (columns.choices != (name,) or name in columns.inputs):
-            raise DataError(f"must be {VALUES}, found {brief(cells[name])}", path=table.path, line=line, field=name)
+            flat = "; flatten the table: a column for each key" if isinstance(cells[name], dict) else ""
+            raise DataError(
+                f"must be {VALUES}, found {brief(cells[name])}{flat}", path=table.path, line=line, field=name
+            )
     for name in columns.used.difference(columns.inputs, columns.choices):
         if isinstance(cells[name], list):
             several = "; only with --kind generation may a target list all right answers"

@@ -40,6 +40,15 @@ def test_rows_are_stripped_and_fields_keep_the_names_of_columns(tmp_path: Path) 
     assert (result.left_out, result.notices) == ({}, ())
 
 
+def test_a_nested_table_is_to_be_flattened(tmp_path: Path) -> None:
+    rows = "".join(f'{{"ticket": {{"subject": "text {n}"}}, "label": "{n % 2}"}}\n' for n in range(4))
+    path = write_csv(tmp_path, rows, "table.jsonl")
+    with pytest.raises(DataError, match=r"field 'ticket': must be .*; flatten the table: a column for each key"):
+        converted(path, inputs=("ticket",))
+    with pytest.raises(ConfigError, match=r"no column 'ticket.subject'; a key within 'ticket' is no column: flatten"):
+        converted(path, inputs=("ticket.subject",))
+
+
 def test_labels_that_are_bare_numbers_are_told(tmp_path: Path) -> None:
     told = (
         "all labels are numbers (0, 1), which say little to a language model; in task.toml, [verbalizer] gives each a"

@@ -175,7 +175,11 @@ INVALID: dict[str, tuple[int, list[str], str]] = {
     "no scope": (1, ["x"], "give exactly one of --task, --family and --scope; found none"),
     "no query": (2, ["--task", "notes"], "give the query either as TEXT or as --input .*; found neither"),
     "two queries": (2, ["--task", "notes", "--input", "text=x", "x"], "found both"),
-    "input without =": (2, ["--task", "notes", "--input", "text"], "must be FIELD=VALUE, found 'text'"),
+    "input without =": (
+        2,
+        ["--task", "notes", "--input", "text"],
+        "FIELD=VALUE, found 'text'; plain text is given after DIR,",
+    ),
     "input twice": (2, ["--task", "notes", "--input", "a=b", "--input", "a=c"], "the field 'a' twice"),
     "index and url": (2, ["x", "--url", "http://x"], "omit the index directory with --url"),
     "budget too small": (1, ["prompt", "--task", "notes", "--budget", "5", "x"], "without any demonstration"),

@@ -154,3 +154,11 @@ def test_only_a_model_that_continues_a_text_is_a_language_model(
     with pytest.raises(ModelError, match=problem) if problem else nullcontext():
         assert locate_lm(str(tmp_path)) == tmp_path
     assert locate_lm(str(gguf)) == gguf
+
+
+def test_an_adapter_is_no_language_model(tmp_path: Path) -> None:
+    write(tmp_path / "adapter_config.json", "{}")
+    with pytest.raises(
+        ModelError, match="holds an adapter, such as LoRA's, and no whole model; merge it with its base"
+    ):
+        locate_lm(str(tmp_path))

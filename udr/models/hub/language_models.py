@@ -27,6 +27,9 @@ def locate_lm(name: str) -> Path:
             raise ModelError(f"model {name!r}: is a file, and no GGUF file; {_REMEDY}")
         return path
     refuse_encoder(name, path)
+    if not (path / "config.json").is_file() and (path / "adapter_config.json").is_file():
+        remedy = "merge it with its base (peft: merge_and_unload), save the merged model, and name that folder"
+        raise ModelError(f"model {name!r}: {path} holds an adapter, such as LoRA's, and no whole model; {remedy}")
     if not (path / "config.json").is_file():
         files = sorted(file.name for file in path.glob("*.gguf"))
         remedy = f"name one of its files: {', '.join(f'{name}/{file}' for file in files)}" if files else _REMEDY
