@@ -37,4 +37,4 @@ def trained_tasks(folder: Path) -> list[str]:
 def _read(folder: Path) -> dict[str, Any]:
     """Return the content of the record; empty without one."""
     record = folder / RECORD
-    return json.loads(record.read_bytes()) if record.is_file() else {}  # type: ignore[no-any-return]
+    return json.loads(record.read_bytes()) if record.is_file() else {}
