@@ -172,7 +172,7 @@ def test_a_header_below_a_title_is_named(tmp_path: Path, title: str, sign: str) 
         DataError, match=f"lacks the columns .* which line {line} has; remove the lines above line {line}"
     ):
         read_table(path, ["Label"])
-    if title.endswith(";;\n\n"):
+    if title.endswith(";;\n\n") and sign == ";":
         with pytest.raises(DataError, match="correct them, remove the lines above the header, or give --delimiter"):
             read_table(path)
 
