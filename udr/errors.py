@@ -5,7 +5,7 @@
     ├── ConfigError
     ├── DataError
     ├── ModelError
-    ├── ArtifactError ── VerificationError
+    ├── ArtifactError ── VerificationError, OutdatedError
     ├── MissingExtraError
     ├── FeedbackError
     ├── TrainingError
@@ -96,6 +96,10 @@ class ArtifactError(UdrError):
 
 class VerificationError(ArtifactError):
     """A file of an index or a run does not match its manifest."""
+
+
+class OutdatedError(ArtifactError):
+    """The version that is open lacks writes that only a newer one has now; open the index again."""
 
 
 class MissingExtraError(UdrError, ImportError):

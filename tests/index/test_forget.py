@@ -8,11 +8,12 @@ import pytest
 
 from tests.fakes import NOTES, QUESTIONS, HashEncoder, write_task
 from udr import Retriever, Row
-from udr.errors import InvalidInputError, NotWriterError, StorageError, UnknownTaskError
-from udr.store import LIVE, read_current
+from udr.errors import InvalidInputError, NotWriterError, OutdatedError, StorageError, UnknownTaskError
+from udr.store import LIVE, open_version, read_current
 from udr.store.live import LOG
 from udr_index.build import BuildConfig, build
-from udr_index.versions.live import compact
+from udr_index.versions import publish
+from udr_index.versions.live import compact, verify_log
 
 
 def note(id: str, target: str = "glad") -> Row:
@@ -68,6 +69,39 @@ def test_keys_of_clients_are_kept(copy: Path) -> None:
                 retriever.put("notes", note("second"), idempotency_key="k0")
         # Once more, from a log that holds little but keys.
         compact(copy, HashEncoder(), forget=True)
+
+
+def test_a_pool_that_lacks_what_was_forgotten_does_not_answer(copy: Path) -> None:
+    before = open_version(copy)
+    with Retriever.open(copy, encoder=HashEncoder()) as behind:
+        for id, gone in (("one", "n00"), ("two", "n01")):
+            with Retriever.open(copy, encoder=HashEncoder()) as writer:
+                writer.put("notes", note(id))
+                writer.delete("notes", gone)
+            compact(copy, HashEncoder(), forget=True)
+            for _ in range(2):
+                with pytest.raises(
+                    OutdatedError, match=f"that version {read_current(copy)} has.* open the index again"
+                ):
+                    behind.demonstration("notes", gone)
+        # Neither does one of that version that is opened now, as by a worker that is restarted.
+        with pytest.raises(OutdatedError):
+            Retriever.of_version(before, encoder=HashEncoder())
+        assert verify_log(copy, before) == [] and {"one", "two"} <= {*ids(copy, "notes")}
+        # Who publishes it again does without them.
+        publish(copy, before.manifest.version)
+        assert behind.demonstration("notes", "n00").id == "n00"
+
+
+def test_a_pool_that_has_seen_what_was_forgotten_answers_on(copy: Path) -> None:
+    with Retriever.open(copy, encoder=HashEncoder()) as writer:
+        writer.put("notes", note("one"))
+        behind = Retriever.open(copy, encoder=HashEncoder())
+        writer.put("notes", note("two"))
+    compact(copy, HashEncoder(), forget=True)
+    with behind, Retriever.open(copy, encoder=HashEncoder()) as writer:
+        writer.put("notes", note("three"))
+        assert [behind.demonstration("notes", id).id for id in ("one", "two", "three")] == ["one", "two", "three"]
 
 
 def test_nothing_is_made_if_another_process_writes(copy: Path) -> None:

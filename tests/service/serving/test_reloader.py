@@ -5,6 +5,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 from fastapi.testclient import TestClient
@@ -13,14 +14,14 @@ from tests.fakes import HashEncoder, write_collection
 from tests.service.conftest import BODY, Source, Words, on_event_loop
 from tests.service.observability.test_audit import lines
 from tests.waiting import until
-from udr.errors import OverloadedError, UdrError
+from udr.errors import OutdatedError, OverloadedError, UdrError
 from udr.retrieval import Retriever
 from udr.store import open_version, search_digest, version_path, write_weights
 from udr_index.build import BuildConfig, build
 from udr_index.versions import publish
 from udr_service import NotReadyError, Settings, create_app
 from udr_service.observability import Audit, Metrics
-from udr_service.serving import ActiveVersion, Current, Reloader, Worker
+from udr_service.serving import ActiveVersion, Current, Reloaded, Reloader, Worker
 
 
 @pytest.fixture
@@ -256,3 +257,26 @@ def test_a_version_closes_after_its_last_request_unless_it_is_lent() -> None:
     current.switch(lent.active(lent=True))
     current.switch(None)
     assert (before.closed, after.closed, lent.closed) == (1, 1, 0)
+
+
+@on_event_loop
+async def test_a_worker_that_cannot_open_the_version_of_the_others_has_all_open_the_published_one(
+    source: Source, versions: list[str]
+) -> None:
+    async def reload() -> Reloaded:
+        async with reloader.prepared() as prepared:
+            return reloader.use(prepared)
+
+    load, team, current = source.load, Mock(version="0" * 16, reload=reload), Current()
+
+    def forgotten(metrics: object, name: str | None = None) -> ActiveVersion:
+        if name is not None:
+            raise OutdatedError("the log was emptied")
+        return load(metrics)
+
+    source.load = forgotten  # type: ignore[method-assign]
+    worker = Worker(queue_size=8, batch_size=8, batch_tokens=1000)
+    reloader = Reloader(source, current, worker, None, Metrics([]), Audit(), team)
+    assert (await reloader.load()).version == versions[-1] == current.version
+    worker.close()
+    current.switch(None)

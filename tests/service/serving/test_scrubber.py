@@ -22,6 +22,7 @@ from udr.retrieval import Retriever
 from udr.store import EncoderStamp, open_version, read_current
 from udr_index.build import BuildConfig, build
 from udr_index.versions import publish
+from udr_index.versions.live import compact
 from udr_service import Settings, create_app
 from udr_service.observability import Metrics
 from udr_service.serving import IndexSource, OpenFiles
@@ -118,6 +119,25 @@ def test_a_log_of_writes_that_cannot_be_read_is_named_in_the_log(index: Path, ca
         log.rmdir()
         (index / "kept").rename(log)
         assert client.get("/readyz").is_success and client.post("/v1/retrieve", json=BODY).is_success
+
+
+def test_a_version_that_lacks_what_was_forgotten_gives_way(
+    client: TestClient, index: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    other = Path(shutil.copytree(index, index.parent / "other"))
+    with Retriever.open(other, encoder=HashEncoder()) as retriever:
+        retriever.put("notes", {"id": "new", "input": {"text": "new"}, "target": "sad"})
+        retriever.delete("notes", "n00")
+    version = compact(other, HashEncoder(), forget=True).version
+    # As if all of it had happened between two looks.
+    shutil.copytree(other / "versions" / version, index / "versions" / version)
+    (index / "CURRENT").write_text(f"{version}\n")
+    (index / "live").mkdir(exist_ok=True)
+    (other / "live/log").replace(index / "live/log")
+    until(lambda: client.post("/v1/retrieve", json=BODY).headers.get("X-Udr-Index-Version") == version)
+    rows = client.get("/v1/tasks/notes/demonstrations?limit=1000").json()["demonstrations"]
+    assert "new" in (ids := [row["id"] for row in rows]) and "n00" not in ids
+    assert [line for line in caplog.messages if f"version {version} answers now" in line and "was emptied" in line]
 
 
 def test_of_many_small_files_few_are_opened_at_a_look(index: Path) -> None:

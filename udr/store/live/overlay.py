@@ -1,7 +1,7 @@
 """The overlay: what all writes so far leave, by task and id. Immutable, so that a request sees one state of it."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -54,21 +54,22 @@ class Overlay:
         position: the position of the last write; 0 before the first.
         tasks: what they leave, by task.
         receipts: of clients' keys, oldest first.
-        forgotten: as in ``Write``, the last time.
+        forgotten, holder: as in ``Write``, the last ones.
     """
 
     position: int = 0
     tasks: Mapping[str, TaskWrites] = field(default_factory=dict)
     receipts: Mapping[str, Receipt] = field(default_factory=dict)
     forgotten: float = 0.0
+    holder: str = ""
 
     def after(self, writes: Sequence[tuple[int, Write]], position: int | None = None) -> "Overlay":
         """Return the overlay after more writes, each with its position; ``position`` is that of the last one."""
         rows, deleted = dict[str, dict[str, Stored]](), dict[str, dict[str, int]]()
-        receipts, tasks, forgotten = dict(self.receipts), dict(self.tasks), self.forgotten
+        receipts, tasks, forgotten, holder = dict(self.receipts), dict(self.tasks), self.forgotten, self.holder
         for at, write in writes:
             receipts |= {receipt.key: receipt for receipt in write.receipts}
-            forgotten = max(forgotten, write.forgotten)
+            forgotten, holder = max(forgotten, write.forgotten), write.holder or holder
             if not (write.rows or write.deleted):
                 continue
             if write.task not in rows:
@@ -87,13 +88,13 @@ class Overlay:
         tasks |= {task: TaskWrites(rows[task], deleted[task]) for task in rows}
         last = writes[-1][0] if writes else self.position
         position = last if position is None else position
-        return replace(self, position=position, tasks=tasks, receipts=receipts, forgotten=forgotten)
+        return Overlay(position, tasks, receipts, forgotten, holder)
 
     def net(self) -> Iterator[tuple[int, Write]]:
         """Yield writes that leave the same, in the order of their positions.
 
-        All receipts, and ``forgotten``, are in one at the overlay's position, which has neither rows nor a task if
-        nothing else is there.
+        All receipts, ``forgotten`` and ``holder`` are in one at the overlay's position, which has neither rows nor a
+        task if nothing else is there.
         """
         found: dict[int, list[tuple[str, Stored | str]]] = {}
         for task, writes in self.tasks.items():
@@ -101,7 +102,7 @@ class Overlay:
                 found.setdefault(stored.position, []).append((task, stored))
             for id, position in writes.deleted.items():
                 found.setdefault(position, []).append((task, id))
-        if self.receipts or self.forgotten:
+        if self.receipts or self.forgotten or self.holder:
             found.setdefault(self.position, [])
         for position in sorted(found):
             items = found[position]
@@ -123,5 +124,6 @@ class Overlay:
                     seconds=first.seconds if first else 0.0,
                     receipts=tuple(self.receipts.values()) if position == self.position else (),
                     forgotten=self.forgotten if position == self.position else 0.0,
+                    holder=self.holder if position == self.position else "",
                 ),
             )

@@ -51,6 +51,7 @@ class Write:
         seconds: when it was written, since 1970.
         receipts: of the client's key, if it sent one; and of earlier ones, in a log that was rewritten.
         forgotten: when rows were last dropped from the log as a version has them, in seconds since 1970; 0 if never.
+        holder: the version that has what was last dropped; empty if nothing was.
     """
 
     task: str
@@ -64,6 +65,7 @@ class Write:
     seconds: float = 0.0
     receipts: Sequence[Receipt] = ()
     forgotten: float = 0.0
+    holder: str = ""
 
     def to_bytes(self) -> bytes:
         """Return the write as a record's content: a line of JSON, and the vectors."""
@@ -79,6 +81,8 @@ class Write:
             keys["receipts"] = [[one.key, one.digest, list(one.created), list(one.found)] for one in self.receipts]
         if self.forgotten:
             keys["forgotten"] = self.forgotten
+        if self.holder:
+            keys["holder"] = self.holder
         line = json.dumps(keys, ensure_ascii=False, separators=(",", ":"))
         return line.encode() + b"\n" + np.ascontiguousarray(self.vectors, "<f4").tobytes()
 
@@ -105,6 +109,7 @@ class Write:
                 seconds=keys["seconds"],
                 receipts=tuple(_receipt(*values) for values in keys.get("receipts", ())),
                 forgotten=keys.get("forgotten", 0.0),
+                holder=keys.get("holder", ""),
             )
         except KeyError as error:
             raise DamagedRecordError(f"it has no key {error}") from error
@@ -116,9 +121,9 @@ class Write:
 
     def _problem(self) -> str:
         """Return what is not as ``to_bytes`` writes it; empty if nothing is."""
-        names = (self.task, self.encoder, self.tokenizer or "", self.wording)
+        names = (self.task, self.encoder, self.tokenizer or "", self.wording, self.holder)
         if not all(isinstance(name, str) for name in names) or not _are_texts(self.deleted):
-            return "its task, encoder, tokenizer, wording and deleted ids must be texts"
+            return "its task, encoder, tokenizer, wording, holder and deleted ids must be texts"
         if not _is_time(self.seconds) or not _is_time(self.forgotten):
             return "its time must be a number"
         if len(self.tokens) != len(self.rows) or not all(_is_count(count) for count in self.tokens):

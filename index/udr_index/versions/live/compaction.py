@@ -161,7 +161,7 @@ def _shorten(pool: LivePool, forget: bool, compacted: Compacted) -> None:
     """Rewrite the log without what later writes undid, and without what the new version has if that is forgotten."""
     try:
         # The new version has the same tasks as the pool's.
-        pool.shorten(compacted.position if forget else 0)
+        pool.shorten(compacted.position if forget else 0, compacted.version)
     except NotWriterError:
         # The process that writes will do so.
         return

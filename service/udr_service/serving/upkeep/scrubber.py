@@ -8,7 +8,8 @@ import logging
 import time
 from contextlib import suppress
 
-from udr.errors import UdrError
+from udr.errors import OutdatedError, UdrError
+from udr.retrieval import Retriever
 from udr_service.errors import NotReadyError
 from udr_service.serving.team import Team
 from udr_service.serving.versions import Current, OpenFiles, Reloader
@@ -22,7 +23,7 @@ class Scrubber:
     """Looks at the files of the version that answers, every few seconds.
 
     While a file is damaged, requests get an ``IndexDamagedError``. Once the files or the published version change, the
-    index is opened again.
+    index is opened again; and so it is if only the published version has writes that were forgotten.
     """
 
     def __init__(self, current: Current, reloader: Reloader, seconds: float, team: Team | None = None) -> None:
@@ -32,16 +33,26 @@ class Scrubber:
         self._next_try = 0.0
 
     async def run(self) -> None:
-        """Look until cancelled; in a team, only the worker that leads does, for all."""
-        if self._team is not None:
-            await self._team.leads.wait()
+        """Look until cancelled; in a team, only the worker that leads looks at the files, for all."""
         while self._seconds:
             await asyncio.sleep(self._seconds)
             try:
-                await self._look()
+                await self._follow()
+                if self._team is None or self._team.leads.is_set():
+                    await self._look()
             except Exception:
                 _LOG.exception("the files of the index cannot be checked; trying again")
                 await asyncio.sleep(_RETRY_SECONDS)
+
+    async def _follow(self) -> None:
+        """Read what was written elsewhere; open the published version if only that one has some of it now."""
+        if self._current.damage is not None:
+            return
+        with suppress(NotReadyError), self._current.lease() as active:
+            outdated = await asyncio.to_thread(_outdated, active.retriever)
+            if outdated is not None and self._current.is_active(active):
+                reloaded = await self._reloader.recover()
+                _LOG.warning("version %s answers now: %s", reloaded.version, outdated)
 
     async def _look(self) -> None:
         if self._current.damage is not None and self._files is not None:
@@ -68,3 +79,14 @@ class Scrubber:
         with suppress(UdrError):
             reloaded = await self._reloader.recover()
             _LOG.warning("version %s is whole and answers", reloaded.version)
+
+
+def _outdated(retriever: Retriever) -> str | None:
+    """Return whether a retriever lacks writes that the published version has, in words; None if it has them all."""
+    # What is damaged otherwise, requests tell.
+    with suppress(UdrError, OSError):
+        try:
+            retriever.partitions()
+        except OutdatedError as error:
+            return str(error)
+    return None

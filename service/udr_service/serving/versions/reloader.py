@@ -5,7 +5,7 @@ import logging
 import time
 from collections.abc import Awaitable, Callable, Coroutine
 
-from udr.errors import UdrError
+from udr.errors import OutdatedError, UdrError
 from udr.types import Json
 from udr_service.auth import KeyFile, KeyRing, changes
 from udr_service.errors import ReloadError
@@ -119,8 +119,14 @@ class Reloader(Preparing):
             load.exception()
 
     async def _load_first(self) -> Reloaded:
-        async with self._lock:
-            return self.use(await self._prepare(None if self._team is None else self._team.version))
+        try:
+            async with self._lock:
+                return self.use(await self._prepare(None if self._team is None else self._team.version))
+        except OutdatedError:
+            if self._team is None:
+                raise
+            # The others still have in memory what only the published version has now.
+            return await self._team.reload()
 
     async def _reload(self, by: str, client: str | None) -> Reloaded:
         # A refusal is logged here, and not where it is raised: the caller may have disconnected.

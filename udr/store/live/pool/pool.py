@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 
 from udr.data import Filter
-from udr.errors import NotWriterError, StorageError, UdrError
+from udr.errors import NotWriterError, OutdatedError, StorageError, UdrError
 from udr.store.live.base import Base
 from udr.store.live.changes import Change, Outcome, decide, repeated
 from udr.store.live.log import LOG, Durability, WriteLog
@@ -21,7 +21,7 @@ from udr.store.live.pool.writer import Writer
 from udr.store.live.records import DamagedRecordError
 from udr.store.live.view import View
 from udr.store.live.writes import Write, read_writes
-from udr.store.version import LIVE
+from udr.store.version import LIVE, find_current
 from udr.types import Row
 
 
@@ -77,6 +77,7 @@ class LivePool:
 
         Raises:
             VerificationError: the log is damaged.
+            OutdatedError: writes that this pool has not seen were forgotten, since another version has them.
         """
         if (view := self.at_hand()) is not None:
             return view
@@ -102,12 +103,13 @@ class LivePool:
         self._writer.wake()
         return future
 
-    def shorten(self, forgotten: int = 0) -> None:
+    def shorten(self, forgotten: int = 0, holder: str = "") -> None:
         """Rewrite the log without what later writes undid, and without what the version has of writes.
 
         Args:
             forgotten: the position up to which the version has them. Those that it cannot have, to a task that it lacks
                 or that do not fit it, stay; and so do the receipts. When it was done stays, too.
+            holder: the version that has them.
 
         Raises:
             NotWriterError: another process writes.
@@ -119,12 +121,12 @@ class LivePool:
         # From the file, since what the version says anyway is not in memory.
         with closing(WriteLog(self._root / LIVE)) as log, log.alone():
             overlay = Overlay().after(read_writes(log)[1], log.position)
-            if forgotten and any(own.rows for own in overlay.tasks.values()):
-                overlay = replace(overlay, forgotten=time.time())
+            if forgotten and any(own.rows or own.deleted for own in overlay.tasks.values()):
+                has_rows = any(own.rows for own in overlay.tasks.values())
+                overlay = replace(overlay, holder=holder, forgotten=time.time() if has_rows else overlay.forgotten)
             writes = [(at, waiting(self.base, write) if at <= forgotten else write) for at, write in overlay.net()]
-            kept = [
-                (at, write) for at, write in writes if write.rows or write.deleted or write.receipts or write.forgotten
-            ]
+            # The last one also has what is no write, such as the receipts.
+            kept = [(at, write) for at, write in writes if write.rows or write.deleted or at == overlay.position]
             log.replace([(at, write.to_bytes()) for at, write in kept], overlay.position)
 
     def close(self) -> None:
@@ -143,8 +145,10 @@ class LivePool:
         before = self._overlay
         try:
             if fresh:
+                before = Overlay().after(writes)
+                self._refuse_outdated(log, before.holder)
                 # Of many writes to few rows, only the last ones are encoded.
-                before = settled(self.base, Overlay().after(writes))
+                before = settled(self.base, before)
                 writes = list(before.net())
                 before = Overlay(receipts=before.receipts)
             writes = understood(self.base, self._encode, writes)
@@ -155,6 +159,19 @@ class LivePool:
             log.close()
             raise
         self._overlay = before.after(writes, log.position)
+
+    def _refuse_outdated(self, log: WriteLog, holder: str) -> None:
+        """Raise an error if the log has dropped writes since another version has them, which this one may lack.
+
+        A version that was published later than that one lacks them on purpose.
+        """
+        own = self.base.manifest.version
+        known = holder in ("", own, self._overlay.holder)
+        if not known and self._root is not None and find_current(self._root) not in (None, own):
+            raise OutdatedError(
+                f"{log.path}: was emptied of the writes that version {holder} has, and version {own} lacks some of "
+                "them; open the index again"
+            )
 
     def _commit(self) -> None:
         """Write what is queued, in the writer's thread; nothing if an earlier call has written it."""
