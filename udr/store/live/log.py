@@ -162,7 +162,7 @@ class WriteLog:
     def append(self, contents: Sequence[bytes], durability: Durability = "disk") -> list[int]:
         """Write records in a block of ``alone``, after ``read``; return their positions once they are durable.
 
-        An incomplete record at the end, of a process that died, is cut off, with a notice.
+        An incomplete record at the end, of a process that died or a power failure, is cut off, with a notice.
 
         Raises:
             StorageError: the disk is full or fails; nothing was written.
@@ -217,8 +217,8 @@ class WriteLog:
         if size > self._place.offset:
             torn = size - self._place.offset
             _LOG.warning(
-                "%s: the last record is incomplete, since its process ended while it wrote it; %d bytes cut off, of a "
-                "write that was not acknowledged",
+                "%s: the last record is incomplete, since its process or the power ended while it was written; "
+                "%d bytes cut off, of a write that was not acknowledged",
                 self.path,
                 torn,
             )

@@ -2,7 +2,8 @@
 
 A file starts with a head; records follow. A head or the head of a record has a checksum of its own, so a length that
 was altered is not taken for a record that was cut off. A record's checksum goes on from that of the record before, so
-records cannot be lost, swapped or taken from another file.
+records cannot be lost, swapped or taken from another file. No head of a record is all zeros, since the checksum of the
+rest of it would be 0xecbb4b55: zeros up to the end are room that the file got for a record which never came.
 """
 
 import struct
@@ -67,7 +68,9 @@ def encode(place: Place, position: int, content: bytes) -> tuple[bytes, Place]:
 
 
 def decode(content: bytes, place: Place, net: int = 0) -> Iterator[tuple[bytes, Place]]:
-    """Yield the records that start at a place, each with the place after it; an incomplete last one is left out.
+    """Yield the records that start at a place, each with the place after it.
+
+    An incomplete last one is left out, and so are zeros at the end, which a power failure may leave in its place.
 
     Args:
         content: the bytes of the file from the place on.
@@ -82,6 +85,8 @@ def decode(content: bytes, place: Place, net: int = 0) -> Iterator[tuple[bytes, 
         head = content[start : start + _RECORD.size]
         where = f"the record at byte {place.offset}"
         if not _is_sealed(head):
+            if not any(content[start:]):
+                return
             raise DamagedRecordError(f"the head of {where} has another checksum than was written")
         length, position, checksum, _ = _RECORD.unpack(head)
         stop = start + _RECORD.size + length
