@@ -3,7 +3,7 @@
 import asyncio
 import shutil
 import threading
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from pathlib import Path
 
 import pytest
@@ -13,6 +13,7 @@ from tests.waiting import until
 from udr.errors import ArtifactError, ConfigError
 from udr.files import RemoteFolder, locked
 from udr.store import RemoteIndex, open_version, read_current, read_weights, search_digest, write_weights
+from udr.store.live import WriteLog
 from udr_index.build import BuildConfig, build
 from udr_index.versions import publish, upload
 from udr_service import Settings, create_app
@@ -145,26 +146,37 @@ def test_mirror_goes_on_after_errors_and_copies_what_was_written_last(
     log.symlink_to("log")
     mirror = Mirror(source, url)
 
+    def write(content: bytes) -> None:
+        with closing(WriteLog(log.parent)) as own, own.alone():
+            own.read()
+            own.append([content])
+
     async def run() -> None:
         task = asyncio.create_task(mirror.run())
         await asyncio.to_thread(until, lambda: "Too many levels of symbolic links" in caplog.text)
         log.unlink()
-        log.write_bytes(b"first")
+        write(b"first")
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
 
     asyncio.run(run())
-    assert RemoteFolder(url).read("live/log", 10) == b"first"
-    log.write_bytes(b"last")
+    assert RemoteFolder(url).read("live/log", 100) == (first := log.read_bytes()) != b""
+    write(b"last")
+    whole = log.read_bytes()
+    # What is damaged goes no further.
+    log.write_bytes(whole[:60] + b"x" + whole[61:])
     Mirror(source, url).copy_last()
-    assert RemoteFolder(url).read("live/log", 10) == b"last"
+    assert RemoteFolder(url).read("live/log", 200) == first and "checksum" in caplog.messages[-1]
+    log.write_bytes(whole)
+    Mirror(source, url).copy_last()
+    assert RemoteFolder(url).read("live/log", 200) == whole
 
 
 def test_mirror_does_not_hold_up_the_end_of_a_service(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    (tmp_path / "live").mkdir()
-    (tmp_path / "live" / "log").write_bytes(b"last")
+    with closing(WriteLog(tmp_path / "live")) as log, log.alone():
+        log.append([b"last"])
     answers = threading.Event()
     monkeypatch.setattr(RemoteFolder, "put", lambda *_: answers.wait(60))
     mirror = Mirror(IndexSource(tmp_path, Settings()), "memory://silent", last_seconds=0.05)

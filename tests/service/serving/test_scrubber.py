@@ -121,6 +121,20 @@ def test_a_log_of_writes_that_cannot_be_read_is_named_in_the_log(index: Path, ca
         assert client.get("/readyz").is_success and client.post("/v1/retrieve", json=BODY).is_success
 
 
+def test_a_log_of_writes_that_is_altered_in_place_is_named(client: TestClient, index: Path) -> None:
+    with Retriever.open(index, encoder=HashEncoder()) as retriever:
+        retriever.put("notes", {"id": "new", "input": {"text": "new"}, "target": "sad"})
+    row, log = "/v1/tasks/notes/demonstrations/new", index / "live/log"
+    assert client.get(row).is_success
+    content = log.read_bytes()
+    log.write_bytes(content[:60] + bytes([content[60] ^ 1]) + content[61:])
+    until(lambda: client.get(row).status_code == 503)
+    told = client.get("/readyz").json()["detail"]
+    assert "damaged: live/log: the record at byte 32 has another checksum" in told and str(index) not in told
+    log.write_bytes(content)
+    until(lambda: client.get(row).is_success)
+
+
 def test_a_version_that_lacks_what_was_forgotten_gives_way(
     client: TestClient, index: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -3,8 +3,10 @@
 import json
 import sys
 from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import fsspec
 import numpy as np
@@ -20,9 +22,11 @@ from udr.models import hub
 from udr.retrieval import Retriever
 from udr.search import Vectors
 from udr.store import RemoteIndex, read_current, verify
+from udr.store.live import WriteLog
 from udr.types import Row
 from udr_index.build import BuildConfig, build
 from udr_index.versions import publish, upload
+from udr_index.versions.live import compact
 
 ROW = Row(id="new", input={"text": "a grey friday"}, target="sad")
 
@@ -135,7 +139,7 @@ def test_copied_version_opens_while_the_store_is_down(
 def test_a_copied_version_opens_while_another_command_works_in_the_copy(
     index: Path, collection: Path, url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("udr.store.remote.index._WAIT_SECONDS", 0)
+    monkeypatch.setattr("udr.store.remote.index.WAIT_SECONDS", 0)
     version, remote = upload(index, "CURRENT", url).version, RemoteIndex(url)
     remote.fetch()
     with locked(remote.root):
@@ -361,15 +365,77 @@ def test_url_without_a_query_is_told_of_the_query(url: str, capsys: pytest.Captu
 
 def test_copy_of_the_writes_that_broke_off_is_made_again(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     remote, fetch = RemoteIndex(url), RemoteFolder.fetch
-    with fsspec.open(f"{url}/live/log", "wb") as stream:
-        stream.write(b"what was written")
+    content = put_log(url, [b"what", b"was written"])
 
     def torn(self: RemoteFolder, name: str, path: Path) -> None:
         fetch(self, name, path)
-        path.write_bytes(path.read_bytes()[:4])
+        path.write_bytes(path.read_bytes()[: sizes.pop()])
 
+    sizes = [4, 60]
     with monkeypatch.context() as patch:
         patch.setattr(RemoteFolder, "fetch", torn)
         remote.fetch_writes()
+        remote.fetch_writes()
     remote.fetch_writes()
-    assert (remote.root / "live" / "log").read_bytes() == b"what was written"
+    assert (remote.root / "live" / "log").read_bytes() == content
+
+
+def test_damaged_writes_are_not_copied(url: str, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    remote, content = RemoteIndex(url), put_log(url, [b"what", b"was written"])
+    damaged = content[:53] + b"x" + content[54:]
+    put(url, damaged)
+    for _ in range(2):
+        remote.fetch_writes()
+    assert not (remote.root / "live" / "log").exists()
+    put(url, content)
+    remote.fetch_writes()
+    put(url, damaged)
+    for _ in range(2):
+        remote.fetch_writes()
+    assert (remote.root / "live" / "log").read_bytes() == content
+    told = f"{url}/live/log: the record at byte 32 has another checksum than was written; this copy keeps the writes"
+    assert [message.startswith(told) for message in caplog.messages] == [True, True]
+    (tmp_path / "live").mkdir()
+    (tmp_path / "live" / "log").write_bytes(damaged)
+    put(url, content)
+    with pytest.raises(VerificationError, match="at byte 32 has another checksum"):
+        remote.upload_writes(tmp_path)
+    assert RemoteFolder(url).read("live/log", 100) == content
+
+
+def test_a_log_that_was_emptied_follows_the_version_that_has_the_rest(copy: Path, url: str) -> None:
+    remote, before = RemoteIndex(url), upload(copy, "CURRENT", url).version
+    with Retriever.open(copy, encoder=HashEncoder()) as retriever:
+        retriever.put("notes", {"id": "new", "input": {"text": "new"}, "target": "sad"})
+        remote.upload_writes(copy)
+    remote.fetch()
+    remote.fetch_writes()
+    log = remote.root / "live" / "log"
+    content, version = log.read_bytes(), compact(copy, HashEncoder(), forget=True).version
+    with pytest.raises(
+        ArtifactError, match=f"has version {before}; run: udr index publish {copy} {version} --to {url}"
+    ):
+        remote.upload_writes(copy)
+    upload(copy, version, url)
+    remote.upload_writes(copy)
+    # The copy still answers from the version of before.
+    remote.fetch_writes()
+    assert log.read_bytes() == content
+    remote.fetch()
+    remote.fetch_writes()
+    assert log.read_bytes() == (copy / "live" / "log").read_bytes() != content
+
+
+def put(url: str, content: bytes) -> None:
+    """Write the log at a URL."""
+    with fsspec.open(f"{url}/live/log", "wb") as stream:
+        stream.write(content)
+
+
+def put_log(url: str, records: list[bytes]) -> bytes:
+    """Write a log of some records; return its content."""
+    with TemporaryDirectory() as folder, closing(WriteLog(Path(folder))) as log, log.alone():
+        log.append(records)
+        content = log.content()
+    put(url, content)
+    return content

@@ -8,4 +8,6 @@ from .log import DURABILITIES as DURABILITIES, Durability as Durability, LOG as 
 from .overlay import Overlay as Overlay
 from .pool import LivePool as LivePool, WriterLock as WriterLock
 from .view import View as View
-from .writes import Receipt as Receipt, Write as Write, read_writes as read_writes
+from .writes import (
+    Receipt as Receipt, Write as Write, holder_of as holder_of, read_writes as read_writes,
+)

@@ -11,7 +11,7 @@ from typing import BinaryIO, Literal, get_args
 
 from udr.errors import StorageError, VerificationError, system_error
 from udr.files import open_lock, write_atomically
-from udr.store.live.records import HEAD_BYTES, DamagedRecordError, Head, Place, decode, encode
+from udr.store.live.records import HEAD_BYTES, DamagedRecordError, Head, Place, decode, encode, scan
 from udr.store.untrusted import refuse_outside
 
 LOG = "log"
@@ -36,6 +36,7 @@ class WriteLog:
 
     Args:
         folder: the folder ``live`` of an index directory; it need not exist.
+        name: the name of the file.
 
     Attributes:
         path: the file.
@@ -44,8 +45,8 @@ class WriteLog:
         VerificationError: a link leads out of the index directory.
     """
 
-    def __init__(self, folder: Path) -> None:
-        self.path, self._folder = folder / LOG, folder
+    def __init__(self, folder: Path, name: str = LOG) -> None:
+        self.path, self._folder = folder / name, folder
         refuse_outside(self.path, folder.parent.resolve())
         self._file: BinaryIO | None = None
         self._place, self._net, self._seen = Place(), 0, (0, 0)
@@ -79,6 +80,31 @@ class WriteLog:
                 raise self.damaged(str(error)) from error
         self._seen = seen
         return fresh, entries
+
+    def check(self) -> bytes:
+        """Read all of the file again, a little at a time; return the last record of what is left of earlier writes.
+
+        It is empty if there is none.
+
+        Raises:
+            VerificationError: as ``read``.
+            OSError: the file cannot be read.
+        """
+        try:
+            return self._check()
+        except DamagedRecordError:
+            time.sleep(_SETTLE_SECONDS)
+            try:
+                return self._check()
+            except DamagedRecordError as error:
+                raise self.damaged(str(error)) from error
+
+    def _check(self) -> bytes:
+        last = b""
+        with self.path.open("rb") as file:
+            for content, ends in scan(file):
+                last = content if ends else last
+        return last
 
     def damaged(self, problem: str) -> VerificationError:
         """Close the file, so that what is read next is everything, and return the error that says what is wrong."""

@@ -10,12 +10,15 @@ import struct
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import BinaryIO
 
 _MAGIC = b"UDRLIVE1"
 _HEAD = struct.Struct("<8sQQII")  # magic, net position, bytes of the net records, checksum after them, own checksum
 _RECORD = struct.Struct("<IQII")  # length, position, checksum of the content, own checksum
 _CHECKSUM = struct.Struct("<I")
 HEAD_BYTES = _HEAD.size
+_SPAN = 1024 * 1024
+"""How many bytes are read at once, where all are; more only of a record that is longer."""
 
 
 class DamagedRecordError(Exception):
@@ -100,6 +103,27 @@ def decode(content: bytes, place: Place, net: int = 0) -> Iterator[tuple[bytes, 
         place = Place(position, checksum, place.offset + stop - start)
         start = stop
         yield body, place
+
+
+def scan(file: BinaryIO) -> Iterator[tuple[bytes, bool]]:
+    """Yield all records of a file, in little memory: the content, and whether it is the last of the net ones.
+
+    Raises:
+        DamagedRecordError: the head or a complete record is not what was written.
+    """
+    file.seek(0)
+    head = Head.parse(file.read(HEAD_BYTES))
+    place, span, end = Place(), _SPAN, HEAD_BYTES + head.net_bytes
+    while True:
+        start = place
+        file.seek(start.offset)
+        content = file.read(span)
+        for body, place in decode(content, start, head.net):
+            yield body, place.offset == end
+        if place is start:
+            if len(content) < span:
+                return
+            span *= 2
 
 
 def _sealed(head: bytes) -> bytes:

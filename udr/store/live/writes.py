@@ -149,6 +149,20 @@ def read_writes(log: WriteLog) -> tuple[bool, list[tuple[int, Write]]]:
     return fresh, writes
 
 
+def holder_of(log: WriteLog) -> str:
+    """Read all of a log again; return the version that has what was last dropped from it, empty if nothing was.
+
+    Raises:
+        VerificationError: the log is damaged.
+        OSError: it cannot be read.
+    """
+    last = log.check()
+    try:
+        return Write.parse(last).holder if last else ""
+    except DamagedRecordError as error:
+        raise log.damaged(str(error)) from error
+
+
 def _row(text: str) -> Row:
     keys = json.loads(text)
     choices, references = (keys.pop(name, []) for name in ("choices", "references"))

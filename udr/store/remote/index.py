@@ -22,15 +22,14 @@ from udr.files import (
     sync_tree,
     write_atomically,
 )
-from udr.store.live import LOG
 from udr.store.manifest import Manifest, parse_manifest
+from udr.store.remote.log import WAIT_SECONDS, RemoteLog
 from udr.store.searching import SEARCH
 from udr.store.version import (
     COPY_OF,
     CURRENT,
     LARGEST_CURRENT,
     LARGEST_MANIFEST,
-    LIVE,
     MANIFEST,
     VERSIONS,
     current_version,
@@ -43,10 +42,7 @@ from udr.store.version import (
 
 _LOG = logging.getLogger(__name__)
 
-_WRITES, _SEEN_WRITES = f"{LIVE}/{LOG}", f"{LIVE}/.copied"
 _LARGEST_SEARCH = 16 * 1024 * 1024
-_WAIT_SECONDS = 24 * 60 * 60
-"""How long to wait for another process that copies the same index."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +95,7 @@ class RemoteIndex:
         folder = version_path(self.root, version)
         if find_current(self.root) != version:
             self.prepare()
-            with locked(self.root, _WAIT_SECONDS):
+            with locked(self.root, WAIT_SECONDS):
                 if not folder.is_dir():
                     self._copy(version, folder)
                 publish(self.root, version)
@@ -119,26 +115,12 @@ class RemoteIndex:
             self._refresh_settings(version, folder)
 
     def fetch_writes(self) -> None:
-        """Copy the log of what is written to the index, if it is another than the last time."""
-        state, seen, log = self._folder.state(_WRITES), self.root / _SEEN_WRITES, self.root / _WRITES
-        if state is None or (seen.is_file() and log.is_file() and seen.read_text("utf-8") == state):
-            return
-        self.prepare()
-        log.parent.mkdir(exist_ok=True)
-        with locked(log.parent, _WAIT_SECONDS):
-            part = log.with_name(".log.copied")
-            self._folder.fetch(_WRITES, part)
-            size = part.stat().st_size
-            # Readers find out by the file's number, and read all of it again.
-            part.replace(log)
-            # A copy that broke off, or met another write, is made again at the next look.
-            if size == int(state.split()[0]):
-                write_atomically(seen, state.encode())
+        """Copy the log of what is written to the index, if it is another than the last time; see ``RemoteLog``."""
+        RemoteLog(self._folder, self.current).fetch(self.root, self.prepare)
 
     def upload_writes(self, root: Path) -> None:
-        """Copy the log of what is written to the index directory at ``root`` to the store, if there is one."""
-        if (root / _WRITES).is_file():
-            self._folder.put(_WRITES, root / _WRITES)
+        """Copy the log of what is written to the index directory at ``root`` to the store; see ``RemoteLog``."""
+        RemoteLog(self._folder, self.current).upload(root)
 
     def prepare(self) -> None:
         """Make the folder of the copy."""

@@ -6,13 +6,16 @@ Vectors are mapped into memory, so a file that is truncated or overwritten in pl
 import asyncio
 import logging
 import time
-from contextlib import suppress
+from contextlib import closing, suppress
+from pathlib import Path
 
-from udr.errors import OutdatedError, UdrError
+from udr.errors import OutdatedError, UdrError, VerificationError
 from udr.retrieval import Retriever
+from udr.store import LIVE
+from udr.store.live import LOG, WriteLog
 from udr_service.errors import NotReadyError
 from udr_service.serving.team import Team
-from udr_service.serving.versions import Current, OpenFiles, Reloader
+from udr_service.serving.versions import READ_BYTES, Current, OpenFiles, Reloader
 
 _RETRY_SECONDS = 300.0
 
@@ -31,6 +34,7 @@ class Scrubber:
         self._files: OpenFiles | None = None
         self._tried: tuple[object, ...] = ()
         self._next_try = 0.0
+        self._unread = 0  # bytes of the log that the next looks let pass
 
     async def run(self) -> None:
         """Look until cancelled; in a team, only the worker that leads looks at the files, for all."""
@@ -62,12 +66,33 @@ class Scrubber:
         with suppress(NotReadyError), self._current.lease() as active:
             self._files = active.files
             problem = await asyncio.to_thread(self._files.look)
+            if problem is not None:
+                problem += "; put the whole file back, or publish another version"
+            else:
+                problem = await asyncio.to_thread(self._log, active.retriever.root)
             if problem is not None and self._current.is_active(active):
-                self._current.damage = f"{problem}; put the whole file back, or publish another version"
+                self._current.damage = problem
                 if self._team is not None:
                     self._team.damaged(self._current.damage)
                 self._tried, self._next_try = (), 0.0
                 _LOG.error("version %s is damaged: %s", active.version, self._current.damage)
+
+    def _log(self, root: Path | None) -> str | None:
+        """Read the log of writes again, though not more of it than of other files; return what is damaged, or None.
+
+        What was read before is in memory, but after a restart it would be refused.
+        """
+        self._unread -= READ_BYTES
+        if root is None or self._unread > 0:
+            return None
+        path = root / LIVE / LOG
+        try:
+            with suppress(OSError), closing(WriteLog(path.parent)) as log:
+                self._unread = path.stat().st_size
+                log.check()
+        except VerificationError as error:
+            return f"{LIVE}/{LOG}: {str(error).removeprefix(f'{path}: ')}"
+        return None
 
     async def _recover(self, files: OpenFiles) -> None:
         """Open the published version, if anything has changed since the last attempt, or after some minutes."""

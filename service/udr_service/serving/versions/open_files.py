@@ -8,7 +8,8 @@ from contextlib import suppress
 from pathlib import Path
 
 from udr.files import sha256
-from udr.store import CURRENT, FileStamp
+from udr.store import CURRENT, LIVE, FileStamp
+from udr.store.live import LOG
 
 READ_BYTES = 8 * 1024 * 1024
 """How much of the checksums is read at each look."""
@@ -61,8 +62,9 @@ class OpenFiles:
         return all(_state(self._paths[name]) in (None, before) for name, before in self._opened.items())
 
     def states(self) -> tuple[object, ...]:
-        """Return what changes when a file or the published version does."""
-        return tuple(map(_state, [str(self._folder.parent.parent / CURRENT), *self._paths.values()]))
+        """Return what changes when a file, the published version or what was written does."""
+        root = self._folder.parent.parent
+        return tuple(map(_state, [str(root / CURRENT), str(root / LIVE / LOG), *self._paths.values()]))
 
     def _changed(self, name: str, stamp: FileStamp) -> str | None:
         """Return what is wrong with a file's size, or with its content if it was written to."""
