@@ -49,13 +49,23 @@ class WriteLog:
         self.path, self._folder = folder / name, folder
         refuse_outside(self.path, folder.parent.resolve())
         self._file: BinaryIO | None = None
-        self._place, self._net, self._seen = Place(), 0, (0, 0)
+        self._place, self._head, self._seen = Place(), Head(), (0, 0)
         self._broken = ""
 
     @property
     def position(self) -> int:
         """The position of the last record read; 0 before the first."""
-        return max(self._place.position, self._net)
+        return max(self._place.position, self._head.net)
+
+    @property
+    def size(self) -> int:
+        """How many bytes of the file were read."""
+        return self._place.offset
+
+    @property
+    def net_size(self) -> int:
+        """How many bytes it had when it was last rewritten, as far as it was read."""
+        return HEAD_BYTES + self._head.net_bytes
 
     def has_news(self) -> bool:
         """Return whether the file has changed since ``read``; takes one call of the system."""
@@ -146,8 +156,7 @@ class WriteLog:
         file, read = self.path.open("rb"), self.position if self._file is not None else None
         self.close()
         self._file = file
-        head = Head.parse(file.read(HEAD_BYTES))
-        self._net = head.net
+        head = self._head = Head.parse(file.read(HEAD_BYTES))
         if read == head.net:
             self._place = Place(head.net, head.checksum, HEAD_BYTES + head.net_bytes)
             return False, entries + self._tail(file)
@@ -156,7 +165,7 @@ class WriteLog:
     def _tail(self, file: BinaryIO) -> list[Entry]:
         file.seek(self._place.offset)
         entries: list[Entry] = []
-        for content, place in decode(file.read(), self._place, self._net):
+        for content, place in decode(file.read(), self._place, self._head.net):
             entries.append((place.position, content))
             self._place = place
         return entries
@@ -165,7 +174,7 @@ class WriteLog:
         """Close the file; what is read next is everything."""
         if self._file is not None:
             self._file.close()
-        self._file, self._place, self._net, self._seen = None, Place(), 0, (0, 0)
+        self._file, self._place, self._head, self._seen = None, Place(), Head(), (0, 0)
 
     @contextmanager
     def alone(self) -> Iterator[None]:
@@ -201,7 +210,7 @@ class WriteLog:
         self._cut()
         place, parts, positions = self._place, list[bytes](), list[int]()
         for content in contents:
-            part, place = encode(place, max(place.position, self._net) + 1, content)
+            part, place = encode(place, max(place.position, self._head.net) + 1, content)
             parts.append(part)
             positions.append(place.position)
         try:

@@ -1,10 +1,12 @@
 """The log of writes: what is torn, what is damaged, who writes and who follows."""
 
+import errno
 import logging
 import os
 import random
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -149,6 +151,31 @@ def test_one_process_writes_and_the_others_follow(copy: Path) -> None:
         first.close()
         second.put("notes", note("other"))
         assert second.overlay_position == 2
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_a_log_of_the_same_rows_does_not_grow_for_ever(
+    fails: bool, copy: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def full(source: str, target: Path) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr("udr.store.live.pool.shortening._SHORT", 16_000)
+    with Retriever.open(copy, encoder=HashEncoder()) as retriever:
+        follower = Retriever.open(copy, encoder=HashEncoder())
+        retriever.put("notes", note("first"))
+        if fails:
+            monkeypatch.setattr(os, "replace", full)
+        for number in range(12):
+            retriever.put("notes", replace(note("again"), metadata={"number": number, "long": "w" * 3000}))
+        with follower:
+            for each in (retriever, follower):
+                assert each.demonstration("notes", "again").metadata["number"] == 11
+                assert (each.demonstration("notes", "first").id, each.overlay_position) == ("first", 13)
+    size = (copy / LIVE / LOG).stat().st_size
+    assert size > 36_000 if fails else 3000 < size < 20_000
+    # And again once it is twice as long.
+    assert len([line for line in caplog.messages if "the log of writes was not shortened" in line]) == 2 * fails
 
 
 def test_a_request_s_plans_see_what_was_there_when_it_began(copy: Path) -> None:

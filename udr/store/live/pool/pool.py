@@ -1,28 +1,31 @@
 """The live pool: follows the log of writes, shows them with a version, and writes for this process."""
 
+import logging
 import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
-from contextlib import closing
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 from udr.data import Filter
-from udr.errors import NotWriterError, OutdatedError, StorageError, UdrError
+from udr.errors import NotWriterError, StorageError, UdrError
 from udr.store.live.base import Base
 from udr.store.live.changes import Change, Outcome, decide, repeated
 from udr.store.live.log import LOG, Durability, WriteLog
 from udr.store.live.overlay import Overlay, TaskWrites
-from udr.store.live.pool.reading import Encode, settled, understood, waiting
+from udr.store.live.pool.reading import Encode, refuse_outdated, settled, understood
+from udr.store.live.pool.shortening import is_long, shorten
 from udr.store.live.pool.writer import Writer
 from udr.store.live.records import DamagedRecordError
 from udr.store.live.view import View
 from udr.store.live.writes import Write, read_writes
-from udr.store.version import LIVE, find_current
+from udr.store.version import LIVE
 from udr.types import Row
+
+_LOG = logging.getLogger(__name__)
 
 
 class LivePool:
@@ -54,6 +57,7 @@ class LivePool:
         self._view = View(base, self._overlay)
         self._reading = threading.Lock()
         self._appending = False
+        self._unshortened = 0  # bytes of the log when it could not be rewritten
         self._pending: deque[tuple[Change, Future[Outcome]]] = deque()
         # One thread writes for all, so that no other waits for the disk but who wants to.
         self._writer = Writer(self._commit)
@@ -118,16 +122,7 @@ class LivePool:
         if self._root is None or not (self._root / LIVE / LOG).exists():
             return
         self.take_lock()
-        # From the file, since what the version says anyway is not in memory.
-        with closing(WriteLog(self._root / LIVE)) as log, log.alone():
-            overlay = Overlay().after(read_writes(log)[1], log.position)
-            if forgotten and any(own.rows or own.deleted for own in overlay.tasks.values()):
-                has_rows = any(own.rows for own in overlay.tasks.values())
-                overlay = replace(overlay, holder=holder, forgotten=time.time() if has_rows else overlay.forgotten)
-            writes = [(at, waiting(self.base, write) if at <= forgotten else write) for at, write in overlay.net()]
-            # The last one also has what is no write, such as the receipts.
-            kept = [(at, write) for at, write in writes if write.rows or write.deleted or at == overlay.position]
-            log.replace([(at, write.to_bytes()) for at, write in kept], overlay.position)
+        shorten(self._root / LIVE, self.base, forgotten, holder)
 
     def close(self) -> None:
         """Close the version and the log, once everything submitted is written."""
@@ -146,7 +141,7 @@ class LivePool:
         try:
             if fresh:
                 before = Overlay().after(writes)
-                self._refuse_outdated(log, before.holder)
+                refuse_outdated(self._root, self.base, before.holder, self._overlay.holder)
                 # Of many writes to few rows, only the last ones are encoded.
                 before = settled(self.base, before)
                 writes = list(before.net())
@@ -159,19 +154,6 @@ class LivePool:
             log.close()
             raise
         self._overlay = before.after(writes, log.position)
-
-    def _refuse_outdated(self, log: WriteLog, holder: str) -> None:
-        """Raise an error if the log has dropped writes since another version has them, which this one may lack.
-
-        A version that was published later than that one lacks them on purpose.
-        """
-        own = self.base.manifest.version
-        known = holder in ("", own, self._overlay.holder)
-        if not known and self._root is not None and find_current(self._root) not in (None, own):
-            raise OutdatedError(
-                f"{log.path}: was emptied of the writes that version {holder} has, and version {own} lacks some of "
-                "them; open the index again"
-            )
 
     def _commit(self) -> None:
         """Write what is queued, in the writer's thread; nothing if an earlier call has written it."""
@@ -193,11 +175,23 @@ class LivePool:
                         self._commit_some(self._log, queued)
                 finally:
                     self._appending = False
+            self._shorten_if_long(self._log)
         except BaseException as error:
             for _, future in queued:
                 # Of some of these, what becomes of them is known already.
                 if not future.done():
                     future.set_exception(error)
+
+    def _shorten_if_long(self, log: WriteLog) -> None:
+        """Keep a log in which the same rows are written again and again from growing for ever."""
+        if not is_long(log) or log.size < 2 * self._unshortened:
+            return
+        try:
+            self.shorten()
+            self._unshortened = 0
+        except UdrError as error:
+            self._unshortened = log.size
+            _LOG.warning("the log of writes was not shortened: %s", error)
 
     def _commit_some(self, log: WriteLog, queued: list[tuple[Change, "Future[Outcome]"]]) -> None:
         """Write the first of what is queued together: up to a change that must see what those before it did."""

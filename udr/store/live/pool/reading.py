@@ -3,16 +3,19 @@
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 
 from udr.data import Task, encoder_demonstration, parse_row, row_text
-from udr.errors import DataError
+from udr.errors import DataError, OutdatedError
 from udr.search import Vectors
 from udr.store.live.base import Base
+from udr.store.live.log import LOG
 from udr.store.live.overlay import Overlay, TaskWrites
 from udr.store.live.records import DamagedRecordError
 from udr.store.live.writes import Write
+from udr.store.version import LIVE, find_current
 from udr.types import Row
 
 _LOG = logging.getLogger(__name__)
@@ -22,6 +25,25 @@ Encode = Callable[[Sequence[str]], Vectors]
 
 _ROUNDING = 1e-2
 """How much longer than 1 rounding, such as to float16, may make a vector."""
+
+
+def refuse_outdated(root: Path | None, base: Base, holder: str, known: str) -> None:
+    """Raise an error if the log has dropped writes since another version has them, which this one may lack.
+
+    A version that was published later than that one lacks them on purpose.
+
+    Args:
+        root: the index directory.
+        base: this version.
+        holder: the one that has them.
+        known: the holder when the log was last read as a whole.
+    """
+    own = base.manifest.version
+    if root is not None and holder not in ("", own, known) and find_current(root) not in (None, own):
+        raise OutdatedError(
+            f"{root / LIVE / LOG}: was emptied of the writes that version {holder} has, and version {own} lacks some "
+            "of them; open the index again"
+        )
 
 
 def settled(base: Base, overlay: Overlay) -> Overlay:
