@@ -9,7 +9,7 @@ import pytest
 from tests.fakes import NOTES, QUESTIONS, HashEncoder, write_task
 from udr import Retriever, Row
 from udr.errors import InvalidInputError, NotWriterError, OutdatedError, StorageError, UnknownTaskError
-from udr.store import LIVE, open_version, read_current
+from udr.store import LIVE, open_version, read_current, verify
 from udr.store.live import LOG
 from udr_index.build import BuildConfig, build
 from udr_index.versions import publish
@@ -51,6 +51,28 @@ def test_writes_that_the_version_cannot_have_are_kept(tasks: Path, tmp_path: Pat
     write_task(tasks, QUESTIONS)
     build(BuildConfig(tasks=tasks, out=index), HashEncoder())
     assert ids(index, "notes") == ["precious"] and ids(index, "questions") == ["old", "who"]
+
+
+@pytest.mark.parametrize("forget", [True, False])
+def test_an_emptied_task_keeps_no_other_from_being_compacted(
+    forget: bool, tasks: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    index = tmp_path / "index"
+    build(BuildConfig(tasks=tasks, out=index), HashEncoder())
+    with Retriever.open(index, encoder=HashEncoder()) as retriever:
+        retriever.put("questions", question("lake"))
+        retriever.delete("notes", "old")
+    made = compact(index, HashEncoder(), forget=forget)
+    assert made.version != made.previous and made.sizes == {"notes": 0, "questions": 2}
+    assert [line for line in caplog.messages if "a version needs a row of each task; of notes, which has none" in line]
+    again = compact(index, HashEncoder(), forget=forget)
+    assert again.version == again.previous == made.version
+    assert ids(index, "notes") == [] and ids(index, "questions") == ["lake", "old"]
+    with Retriever.open(index, encoder=HashEncoder()) as retriever:
+        assert retriever.overlay_rows == 1
+        retriever.put("notes", note("new"))
+    compact(index, HashEncoder(), forget=forget)
+    assert ids(index, "notes") == ["new"] and verify(index) == []
 
 
 def test_keys_of_clients_are_kept(copy: Path) -> None:

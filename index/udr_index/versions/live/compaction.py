@@ -6,7 +6,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from udr.errors import ArtifactError, ConfigError, MissingExtraError, ModelError, NotWriterError, StorageError
+from udr.errors import ArtifactError, MissingExtraError, ModelError, NotWriterError, StorageError
 from udr.files import fresh_folder
 from udr.models import EXACT, INT8, Encoder, LoadedTokenizer, Runtime, load_tokenizer
 from udr.store import (
@@ -20,7 +20,7 @@ from udr.store import (
     read_current,
     refuse_damage,
 )
-from udr.store.live import LivePool, View
+from udr.store.live import LivePool, Overlay, View
 from udr.types import Row
 from udr_index.build import FLAT_BELOW, BuildConfig, OnProgress, Sources, TaskRows, build_from, head_options, resolve
 from udr_index.lock import lock_index
@@ -64,7 +64,8 @@ def compact(
 ) -> Compacted:
     """Make the version that a build of the present rows makes, with the options of the current one, and publish it.
 
-    What is written meanwhile stays on top of it. The log keeps what it needs to repeat the writes on other versions.
+    What is written meanwhile stays on top of it. The log keeps what it needs to repeat the writes on other versions. Of
+    a task that has no rows left, the new version has the rows of the current one, and the log their deletion.
 
     Args:
         root: the index directory.
@@ -77,7 +78,6 @@ def compact(
     Raises:
         ArtifactError: there is no index, another command is running in it, or its encoder cannot be loaded.
         VerificationError: the version or the log is damaged.
-        ConfigError: a task has no rows left.
         NotWriterError: ``forget``, while another process writes; nothing was made.
         StorageError: ``forget``, and the log cannot be rewritten, though the new version is current.
     """
@@ -91,9 +91,12 @@ def compact(
                 # First, so that nothing is made if another process writes.
                 pool.take_lock()
             view = pool.view()
-            if empty := [task for task, size in view.sizes.items() if not size]:
-                raise ConfigError(
-                    f"{root}: a version needs a row of each task, but {', '.join(empty)} has none left; put one"
+            if emptied := ", ".join(_emptied(view)):
+                _LOG.warning(
+                    "%s: a version needs a row of each task; of %s, which has none left, it keeps those that were "
+                    "deleted, and the log keeps their deletion",
+                    root,
+                    emptied,
                 )
             if not view.changed:
                 compacted = Compacted(
@@ -117,9 +120,10 @@ def _built(root: Path, old: IndexVersion, view: View, encoder: Encoder, on_progr
     if options is None:
         _LOG.warning("%s: an older udr built it; label heads are fitted as without options of a build", old.path)
     label_head, head_fields = options or (None, True)
-    parts = manifest.partitions
+    parts, present = manifest.partitions, dict.fromkeys(manifest.partitions, view)
+    present |= dict.fromkeys(_emptied(view), View(view.base, Overlay()))
     sources = Sources(
-        rows=[_rows(view, task) for task in parts],
+        rows=[_rows(present[task], task) for task in parts],
         families=manifest.families,
         encoder=encoder,
         model=Path(old.model) if old.has_model else None,
@@ -151,10 +155,15 @@ def _built(root: Path, old: IndexVersion, view: View, encoder: Encoder, on_progr
         version=built.version,
         previous=manifest.version,
         position=view.position,
-        sizes=built.sizes,
+        sizes=view.sizes,
         encoded=built.encoded,
         refitted=refitted,
     )
+
+
+def _emptied(view: View) -> list[str]:
+    """Return the tasks of which all rows were deleted."""
+    return [task for task, size in view.sizes.items() if not size]
 
 
 def _shorten(pool: LivePool, forget: bool, compacted: Compacted) -> None:

@@ -122,7 +122,8 @@ class LivePool:
         if self._root is None or not (self._root / LIVE / LOG).exists():
             return
         self.take_lock()
-        shorten(self._root / LIVE, self.base, forgotten, holder)
+        emptied = [task for task, size in self.view().sizes.items() if not size] if forgotten else []
+        shorten(self._root / LIVE, self.base, forgotten, holder, emptied)
 
     def close(self) -> None:
         """Close the version and the log, once everything submitted is written."""

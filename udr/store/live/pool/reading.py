@@ -1,7 +1,7 @@
 """What the writes of the log mean to a version, which may have other tasks and another encoder than their writer."""
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -85,13 +85,16 @@ def understood(base: Base, encode: Encode, writes: Sequence[tuple[int, Write]]) 
     ]
 
 
-def waiting(base: Base, write: Write) -> Write:
-    """Return what of a write no version like this one can have: a write to another task, and rows that do not fit."""
+def waiting(base: Base, write: Write, emptied: Collection[str]) -> Write:
+    """Return what of a write no version like this one can have: a write to another task, and rows that do not fit.
+
+    Of an emptied task, a version keeps the rows, and so the log the deletions.
+    """
     if write.task not in base.tasks:
         return write
     task = base.tasks[write.task]
     rest = _only(write, [place for place, row in enumerate(write.rows) if not _fits(task, row)])
-    return replace(rest, deleted=())
+    return rest if write.task in emptied else replace(rest, deleted=())
 
 
 def _fitting(base: Base, write: Write) -> Write:

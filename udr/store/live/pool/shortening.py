@@ -1,6 +1,7 @@
 """Shortening: the log is rewritten without what later writes undid, and without what a version has of the rest."""
 
 import time
+from collections.abc import Collection
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
@@ -19,7 +20,7 @@ def is_long(log: WriteLog) -> bool:
     return log.size > max(_SHORT, 2 * log.net_size)
 
 
-def shorten(folder: Path, base: Base, forgotten: int = 0, holder: str = "") -> None:
+def shorten(folder: Path, base: Base, forgotten: int = 0, holder: str = "", emptied: Collection[str] = ()) -> None:
     """Rewrite the log in a folder; the caller has the lock of the writer.
 
     Args:
@@ -27,6 +28,7 @@ def shorten(folder: Path, base: Base, forgotten: int = 0, holder: str = "") -> N
         base: a version, which tells what no version like it can have.
         forgotten: as in ``LivePool.shorten``.
         holder: as there.
+        emptied: the tasks that have no rows left.
     """
     # From the file, since what the version says anyway is not in the pool's memory.
     with closing(WriteLog(folder)) as log, log.alone():
@@ -34,7 +36,7 @@ def shorten(folder: Path, base: Base, forgotten: int = 0, holder: str = "") -> N
         if forgotten and any(own.rows or own.deleted for own in overlay.tasks.values()):
             has_rows = any(own.rows for own in overlay.tasks.values())
             overlay = replace(overlay, holder=holder, forgotten=time.time() if has_rows else overlay.forgotten)
-        writes = [(at, waiting(base, write) if at <= forgotten else write) for at, write in overlay.net()]
+        writes = [(at, waiting(base, write, emptied) if at <= forgotten else write) for at, write in overlay.net()]
         # The last one also has what is no write, such as the receipts.
         kept = [(at, write) for at, write in writes if write.rows or write.deleted or at == overlay.position]
         log.replace([(at, write.to_bytes()) for at, write in kept], overlay.position)
