@@ -65,7 +65,10 @@ _filter = lru_cache(maxsize=1024)(Filter.of)
 def _check_filter(text: str | None) -> str | None:
     try:
         if text is not None:
+            text.encode()
             _filter(text)
+    except UnicodeEncodeError:
+        raise ValueError("is not valid Unicode: it contains a lone surrogate") from None
     except InvalidInputError as error:
         raise ValueError(f"is no filter: {error}") from None
     return text
@@ -109,7 +112,10 @@ class KeyEntry(_Model):
 
     def to_toml(self) -> str:
         """Return the entry as the file shows it."""
-        lines = [f"{name} = {json.dumps(value)}" for name, value in self.model_dump(exclude_defaults=True).items()]
+        # TOML has no halves of characters, which JSON makes of those beyond U+FFFF; and unlike JSON, it escapes U+007F.
+        values = self.model_dump(exclude_defaults=True)
+        texts = {name: json.dumps(value, ensure_ascii=False) for name, value in values.items()}
+        lines = [f"{name} = {text}".replace("\x7f", r"\u007f") for name, text in texts.items()]
         return "\n".join(["[[keys]]", *lines, ""])
 
 

@@ -174,6 +174,15 @@ def test_new_key_refuses_names_that_logs_cannot_show() -> None:
             new_key(name, Scope.READ)
 
 
+def test_a_filter_of_any_characters_is_read_as_it_was_given(tmp_path: Path) -> None:
+    path = tmp_path / "keys.toml"
+    _, entry = new_key("shop", Scope.READ, filter='tenant = "a\x7f\t\u00e9\U0001f600\U0010ffff\u2028"')
+    append(path, entry)
+    assert KeyFile(path).ring.keys == [entry]
+    with pytest.raises(ConfigError, match="'filter': is not valid Unicode: it contains a lone surrogate"):
+        new_key("shop", Scope.READ, filter='tenant = "\udc80"')
+
+
 def test_append_keeps_the_text_and_permissions_and_makes_a_new_file_its_owner_s_only(tmp_path: Path) -> None:
     path = tmp_path / "keys.toml"
     first, second = new_key("first", Scope.READ)[1], new_key("second", Scope.ADMIN)[1]
