@@ -167,7 +167,10 @@ def test_a_failure_is_told_once_and_tried_again_in_longer_pauses(copy: Path, cap
 async def _in_use(copy: Path, caplog: pytest.LogCaptureFixture) -> None:
     place = Place(copy, "sys.exit('udr: error: DIR: is in use by process 7 on host (udr index build); wait')")
     async with place.running():
-        await place.ran(3)
+        started = asyncio.get_running_loop().time()
+        await place.ran(4)
+        # The pauses are 0.2 s, and do not grow.
+        assert 0.6 < asyncio.get_running_loop().time() - started < 20
     assert caplog.messages == [] == place.reloads.by
 
 

@@ -30,7 +30,8 @@ _LOG = logging.getLogger(__name__)
 class Compactor:
     """Compacts the index once ``compact_rows`` of the settings were put or deleted since the version was built.
 
-    It logs a failure once, and tries again after pauses that double, up to an hour.
+    It logs a failure once, and tries again after pauses that double, up to an hour. While another command holds the
+    index, it tries again after the first pause each time.
 
     Args:
         source: the index.
@@ -38,7 +39,7 @@ class Compactor:
         reloader: switches to the new version.
         team: the other workers; the one that leads compacts for all.
         look_seconds: how often to look.
-        pause_seconds: the first pause after a failure.
+        pause_seconds: the first pause after a failure, and while another command is at work.
         command: what runs ``udr``.
     """
 
@@ -68,36 +69,37 @@ class Compactor:
         while True:
             await asyncio.sleep(self._look_seconds + pause)
             try:
-                await self._look()
-                pause, told = 0.0, ""
+                pause, told = 0.0 if await self._look() else self._pause_seconds, ""
             except Exception as error:
                 pause = min(2 * pause or self._pause_seconds, _LONGEST_PAUSE)
                 # The reloader tells its own.
                 if not isinstance(error, ReloadError) and told != (told := reason(error)):
                     _LOG.error("the index was not compacted, which will be tried again: %s", told)
 
-    async def _look(self) -> None:
+    async def _look(self) -> bool:
+        """Compact if it is time; return whether no other command kept it from doing so."""
         version, position = await self._due()
         if not version:
-            return
+            return True
         published = await asyncio.to_thread(self._source.current)
         if published == version:
             done = await self._compact()
             if done is None:
-                return
+                return False
             if done["version"] == done["previous"]:
                 # The writes say what the version says anyway, so there is nothing to do until there are more.
                 self._enough = position + self._limit
-                return
+                return True
             self._made = done["version"]
             _LOG.warning("compacted the index into version %s", self._made)
             if done["previous"] != version:
                 # Another one was published meanwhile, and who did so says when it answers.
-                return
+                return True
         elif published != self._made:
-            return
+            return True
         await self._reloader.reload("compaction")
         await self._shorten()
+        return True
 
     async def _due(self) -> tuple[str, int]:
         """Return the version that answers and the position of its overlay; no version if that is still small."""
