@@ -180,6 +180,10 @@ def test_commands(tmp_path: Path, collection: Path, capsys: pytest.CaptureFixtur
     assert len(run("list", str(index), "notes", "--after", page["next"]).splitlines()) == 18
     assert run("delete", str(index), "notes", "n01", "nx") == "1 deleted; write 2\n"
     assert run("delete", str(index), "notes", "--filter", '$id in ["n02", "n03"]') == "2 deleted; write 3\n"
+    size = (index / "live" / "log").stat().st_size
+    assert f"on top 5 rows put or deleted since, in a log of {size:,} bytes\n" in run("info", str(index))
+    told = json.loads(run("info", str(index), "--json"))
+    assert (told["overlay_rows"], told["overlay_bytes"]) == (5, size)
     done = json.loads(run("compact", str(index), "--json"))
     assert (done["previous"], done["position"], done["tasks"]["notes"]) == (first, 3, 18)
     assert "has all that was written" in run("compact", str(index))

@@ -72,7 +72,7 @@ async def _described(service: Service, request: Request, name: str, shown: Calla
 @probes.get("/metrics")
 async def metrics(service: ServiceDep) -> Response:
     """Return the metrics in Prometheus's text format."""
-    service.metrics.queue_changed(service.worker.waiting)
+    await service.gauge()
     # In a thread, since there may be thousands of series; in one, however many ask.
     others = [] if service.team is None else await service.team.reports()
     content, media_type = await service.preparer.do("metrics", lambda stopped: service.metrics.render(others))

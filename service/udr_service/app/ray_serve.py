@@ -73,9 +73,8 @@ class Replica:
 
     async def report(self) -> tuple[str, Report]:
         """Return the replica's name, and what it has counted."""
-        metrics = self._service.metrics
-        metrics.queue_changed(self._service.worker.waiting)
-        return self._name, await asyncio.to_thread(metrics.report)
+        await self._service.gauge()
+        return self._name, await asyncio.to_thread(self._service.metrics.report)
 
     async def summary(self) -> str:
         """Return what it serves, in words."""

@@ -102,6 +102,10 @@ class Metrics:
         self._other_task = self._tasks.labels(OTHER)
         self._served_tasks: Mapping[str, Counter] = {}
         self._index = Gauge("udr_index_info", "The index that answers: always 1.", ["version"], registry=registry)
+        self._overlay_rows = Gauge(
+            "udr_overlay_rows", "Rows put or deleted since the version was built.", registry=registry
+        )
+        self._overlay_bytes = Gauge("udr_overlay_bytes", "Bytes of the log of what was written.", registry=registry)
         reloads = Counter("udr_reloads", "Reloads of the index.", ["outcome"], registry=registry)
         self._reloads = {outcome: reloads.labels(outcome) for outcome in Reload}
         self._missing_shards: Mapping[str, Counter] = {}
@@ -119,6 +123,11 @@ class Metrics:
     def queue_changed(self, length: int) -> None:
         """Set how many texts wait now."""
         self._queue.set(length)
+
+    def overlay_changed(self, rows: int, size: int) -> None:
+        """Set how many rows lie on top of the version that answers, and the bytes of the log that has them."""
+        self._overlay_rows.set(rows)
+        self._overlay_bytes.set(size)
 
     def connections_changed(self, count: int) -> None:
         """Set how many connections are open now."""

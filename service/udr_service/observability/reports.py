@@ -11,6 +11,8 @@ _RULES: dict[str, Callable[[float, float], float]] = {
     "process_max_fds": max,
     "python_info": max,
     "udr_index_info": max,
+    "udr_overlay_rows": max,
+    "udr_overlay_bytes": max,
 }
 _LASTING = ("counter", "histogram")
 

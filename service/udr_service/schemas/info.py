@@ -117,6 +117,8 @@ class InfoAnswer(AnswerBody):
     workers: int = Field(description="How many processes answer.")
     index_version: str
     overlay_position: int = Field(description="The number of the last write that requests see; 0 before the first.")
+    overlay_rows: int = Field(description="How many rows were put or deleted since the index version was built.")
+    overlay_bytes: int = Field(description="How many bytes the log has that keeps what was written.")
     search_digest: str = Field(
         description="A hash of the search settings and the weights of hybrid searches, which may change in a version."
     )
@@ -147,6 +149,8 @@ class InfoAnswer(AnswerBody):
             workers=workers,
             index_version=retriever.index_version,
             overlay_position=retriever.overlay_position,
+            overlay_rows=retriever.overlay_rows,
+            overlay_bytes=retriever.overlay_bytes,
             search_digest=retriever.search_digest,
             model=retriever.model,
             engine=active.engine,

@@ -9,7 +9,6 @@ from types import FrameType
 import uvicorn
 
 from udr_service.auth import KeyRing
-from udr_service.observability import Report
 from udr_service.server.acceptor import Acceptor
 from udr_service.server.channel import Handler
 from udr_service.server.index_server import IndexServer
@@ -88,11 +87,8 @@ class SharingServer(IndexServer):
     async def _count(self) -> None:
         while True:
             await asyncio.sleep(_REPORT_SECONDS)
-            self._member.report(await asyncio.to_thread(self._report))
-
-    def _report(self) -> Report:
-        self._service.metrics.queue_changed(self._service.worker.waiting)
-        return self._service.metrics.report()
+            await self._service.gauge()
+            self._member.report(await asyncio.to_thread(self._service.metrics.report))
 
     def announce(self, summary: str) -> None:
         """Say that this worker can answer, and begin to."""
@@ -142,7 +138,8 @@ class SharingServer(IndexServer):
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Shut down, and say what was counted until then."""
         await super().shutdown(sockets)
-        self._member.report(self._report())
+        await self._service.gauge()
+        self._member.report(self._service.metrics.report())
         # What was written is sent in the next turn of the loop.
         await asyncio.sleep(0)
         for task in self._tasks:

@@ -5,6 +5,7 @@ import base64
 import errno
 import json
 import os
+import re
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -41,6 +42,21 @@ def opened(copy: Path) -> Iterator[Retriever]:
 def live(opened: Retriever) -> Iterator[TestClient]:
     with served(opened) as client:
         yield client
+
+
+def test_what_lies_on_top_of_the_version_is_told(live: TestClient, copy: Path) -> None:
+    def told() -> tuple[list[int], list[int]]:
+        info, metrics = live.get("/v1/info").json(), live.get("/metrics").text
+        names = ("overlay_rows", "overlay_bytes")
+        gauges = [re.search(rf"^udr_{name} (\S+)$", metrics, re.MULTILINE) for name in names]
+        return [info[name] for name in names], [int(float(found[1])) for found in gauges if found]
+
+    assert told() == ([0, 0], [0, 0])
+    live.put(f"{PATH}/new", json=BODY)
+    live.put(f"{PATH}/new", json={**BODY, "target": "sad"})
+    live.delete(f"{PATH}/n00")
+    now = [2, (copy / "live/log").stat().st_size]
+    assert told() == (now, now)
 
 
 def test_put_get_and_delete_a_row(live: TestClient) -> None:

@@ -18,6 +18,7 @@ def counting(requests: int, connections: int, version: str) -> Metrics:
         metrics.request_answered("/v1/retrieve", 200)
         metrics.batch_encoded(3, 40)
     metrics.connections_changed(connections)
+    metrics.overlay_changed(requests, 100 * requests)
     metrics.index_switched(version, ["notes"])
     return metrics
 
@@ -29,6 +30,7 @@ def test_what_is_counted_is_added_and_what_describes_is_not() -> None:
     assert values["udr_requests_total", (("route", "/v1/retrieve"), ("status", "200"))] == 5
     assert values["udr_refused_total", (("reason", "deadline"),)] == 1
     assert values["udr_connections", ()] == 11
+    assert (values["udr_overlay_rows", ()], values["udr_overlay_bytes", ()]) == (3, 300)
     assert values["udr_batch_size_bucket", (("le", "4.0"),)] == values["udr_batch_size_count", ()] == 5
     assert values["udr_index_info", (("version", "a"),)] == 1
     alone = read(first.render()[0])

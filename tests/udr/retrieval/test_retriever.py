@@ -210,6 +210,7 @@ def test_a_closed_retriever_says_so_and_opens_nothing_again(copy: Path) -> None:
         lambda: retriever.read_fields({"notes": ["text"]}),
         lambda: retriever.sizes,
         lambda: retriever.overlay_position,
+        lambda: retriever.overlay_bytes,
         retriever.shorten_log,
         retriever.at_hand,
     ]

@@ -129,6 +129,12 @@ class OpenVersion:
         """How many rows were put or deleted since the version was built, each counted once."""
         return self._view().num_changes
 
+    @property
+    def overlay_bytes(self) -> int:
+        """How many bytes the log of what was written has."""
+        self._view()
+        return self._pool.log_bytes
+
     def stored_digest(self) -> str:
         """Return the ``search_digest`` of a version opened now: another if what it hashes was measured again since.
 

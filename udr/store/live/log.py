@@ -59,8 +59,8 @@ class WriteLog:
 
     @property
     def size(self) -> int:
-        """How many bytes of the file were read."""
-        return self._place.offset
+        """How many bytes of the file were read; 0 if there was none."""
+        return self._place.offset if self._file is not None else 0
 
     @property
     def net_size(self) -> int:

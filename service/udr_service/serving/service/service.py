@@ -3,12 +3,12 @@
 import asyncio
 from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 
 from starlette.requests import Request
 
-from udr.errors import ArtifactError, system_error
+from udr.errors import ArtifactError, UdrError, system_error
 from udr.store.usage import Usage
 from udr_service.errors import VersionMismatchError
 from udr_service.observability import Metrics
@@ -49,6 +49,15 @@ class Service:
     def workers(self) -> int:
         """How many processes answer."""
         return 1 if self.team is None else self.team.shares.workers
+
+    async def gauge(self) -> None:
+        """Set the metrics of what waits, and of what lies on top of the version that answers."""
+        self.metrics.queue_changed(self.worker.waiting)
+        # What cannot be read, requests tell.
+        with suppress(UdrError, OSError), self.current.lease() as active:
+            of = active.retriever
+            rows, size = await asyncio.to_thread(lambda: (of.overlay_rows, of.overlay_bytes))
+            self.metrics.overlay_changed(rows, size)
 
     @asynccontextmanager
     async def context(self, request: Request) -> AsyncIterator[RequestContext]:

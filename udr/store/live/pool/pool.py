@@ -94,6 +94,11 @@ class LivePool:
                     self._view = View(self.base, self._overlay, self._view)
         return self._view
 
+    @property
+    def log_bytes(self) -> int:
+        """How many bytes the log has, as far as it was read."""
+        return 0 if self._log is None else self._log.size
+
     def submit(self, change: Change) -> "Future[Outcome]":
         """Begin to write a change; the result is there once it is durable. What comes meanwhile is written together.
 
