@@ -12,7 +12,7 @@ from udr_service.auth.keys import KeyEntry, KeyRing
 
 
 class KeyFile:
-    """A file of keys, and its content when it was last read, ``ring``. Raises what ``read`` raises."""
+    """A file of keys, and its content when it was last valid, ``ring``. Raises what ``read`` raises."""
 
     def __init__(self, path: Path) -> None:
         self.path, self.ring = path, self.read(path)
@@ -25,9 +25,9 @@ class KeyFile:
                 raise ConfigError(f"no such file; create it with: udr keys new --name NAME --scope read --file {path}")
             return KeyRing.parse(read_text(path))
 
-    def read_again(self) -> KeyRing:
-        """Return what the file lists now; ``ring`` stays as it is."""
-        return self.read(self.path)
+    def read_again(self) -> None:
+        """Set ``ring`` to what the file lists now; it stays as it is if that is invalid."""
+        self.ring = self.read(self.path)
 
 
 def append(path: Path, entry: KeyEntry) -> None:

@@ -1,14 +1,12 @@
 """The servers of an index, which say when it is loaded, and of shards: they reload at SIGHUP, and stop at a signal."""
 
 import asyncio
-import functools
 import gc
 import logging
 import signal
 import socket
 import ssl
 from abc import abstractmethod
-from collections.abc import Callable
 from contextlib import suppress
 from types import FrameType
 
@@ -57,9 +55,9 @@ class ReloadingServer(BoundedServer):
     async def reload(self) -> None:
         """Reload, as at SIGHUP; a refusal is logged."""
 
-    def read_certificate(self) -> Callable[[], object]:
-        """Read the certificate again; return what makes new connections use it."""
-        return functools.partial(setattr, self, "tls", certificate(self._settings))
+    def read_certificate(self) -> None:
+        """Read the certificate again, for new connections."""
+        self.tls = certificate(self._settings)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """Stop being ready, answer for ``linger_seconds``, then stop; at the second signal, stop at once."""

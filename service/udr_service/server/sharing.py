@@ -80,6 +80,7 @@ class SharingServer(IndexServer):
 
     async def _listen(self) -> None:
         calls: dict[str, Handler] = {"prepare": self._prepare, "use": self._use, "drop": self._drop}
+        calls["renew"] = self._renew
         await self._member.run({**calls, "damage": self._damage, "reload": self.reload, "end": self._end})
         # The process that started this one is gone.
         await self._end(False)
@@ -103,8 +104,13 @@ class SharingServer(IndexServer):
             if not self._acceptors:
                 self._acceptors = [self._acceptor(each) for each in self._sockets]
 
-    async def _prepare(self, version: str | None, ring: KeyRing | None) -> Reloaded:
-        prepared = await self._prepared.enter_async_context(self._service.reloader.prepared(version, ring))
+    async def _renew(self, ring: KeyRing | None) -> None:
+        if self._member.keys is not None and ring is not None:
+            self._member.keys.ring = ring
+        await asyncio.to_thread(self.read_certificate)
+
+    async def _prepare(self, version: str | None) -> Reloaded:
+        prepared = await self._prepared.enter_async_context(self._service.reloader.prepared(version))
         self._waits = prepared
         return prepared.reloaded
 

@@ -153,12 +153,12 @@ class Supervisor:
         return None
 
     async def _begin(self, worker: _Worker, version: str, summary: str) -> None:
-        """Let a worker answer, from the same version as the others, and with their keys."""
+        """Let a worker answer, from the same version as the others."""
         async with self._lock:
             if not self._ready():
                 self._version = version
             elif version != self._version or worker.reloads != self._reloads:
-                await worker.channel.ask("prepare", self._version, self._keys and self._keys.ring)
+                await worker.channel.ask("prepare", self._version)
                 await worker.channel.ask("use")
             worker.ready = True
         self._appoint()
@@ -174,29 +174,38 @@ class Supervisor:
                 leader.channel.tell("lead")
 
     async def _reload(self, worker: _Worker) -> Reloaded:
-        """Have the worker that asks for it read everything again, then the others; use it if it is valid for all."""
+        """Read keys and certificate; have the worker that asks open the version, then the others; use it if all can."""
+        # Before the lock: a version that takes long to open must not keep a revoked key valid.
+        await self._renew()
         async with self._lock:
             others = [each for each in self._ready() if each is not worker]
             prepared = [worker, *others]
             try:
-                # The keys are read once for all; all must be able to read the certificate.
-                ring = self._keys and self._keys.read_again()
-                reloaded: Reloaded = await worker.channel.ask("prepare", None, ring)
+                reloaded: Reloaded = await worker.channel.ask("prepare", None)
                 for other in others:
                     # One after the other, so that most answer as fast as before. One that has ended meanwhile is
                     # replaced by one that opens the version of the others.
                     with suppress(ConnectionError):
-                        await other.channel.ask("prepare", reloaded.version, ring)
-                tls = certificate(self._settings)
+                        await other.channel.ask("prepare", reloaded.version)
             except BaseException:
                 for each in prepared:
                     each.channel.tell("drop")
                 raise
-            self._version, self._tls, self._reloads = reloaded.version, tls, self._reloads + 1
-            if self._keys and ring:
-                self._keys.ring = ring
+            self._version, self._reloads = reloaded.version, self._reloads + 1
             await asyncio.gather(*(each.channel.ask("use") for each in prepared), return_exceptions=True)
             return reloaded
+
+    async def _renew(self) -> None:
+        """Read the keys and the certificate, and have all workers use them, also those that load."""
+        try:
+            if self._keys:
+                self._keys.read_again()
+            self._tls = certificate(self._settings)
+        finally:
+            # The keys are read once for all, and hold even if the certificate is invalid.
+            ring = self._keys and self._keys.ring
+            asked = [each.channel.ask("renew", ring) for each in self._workers.values()]
+            await asyncio.gather(*asked, return_exceptions=True)
 
     def _reports(self, worker: _Worker) -> list[Report]:
         gauges = [("udr_workers", "Processes that answer.", "gauge", self._shares.workers)]

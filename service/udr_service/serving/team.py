@@ -54,7 +54,7 @@ class Team(Others, Protocol):
     keys: KeyFile | None
 
     async def reload(self) -> Reloaded:
-        """Have all workers read everything again, and use it only if it is valid for all.
+        """Have all workers use the keys in their file, and switch to the published version if all can open it.
 
         Raises:
             Exception: what a worker raised.

@@ -276,7 +276,8 @@ def test_a_worker_that_is_replaced_has_the_keys_and_the_certificate_of_the_other
     (first, entry), (second, later) = (new_key(name, Scope.ADMIN) for name in ("first", "second"))
     append(keys, entry)
     options = ("--workers", "2", "--keys", str(keys), "--tls-cert", str(certificate), "--tls-key", str(certificate))
-    with serving(str(tiny), *options) as (process, address):
+    index = shutil.copytree(tiny, tmp_path / "index")
+    with serving(str(index), *options) as (process, address):
 
         def each(path: str, key: str) -> list[httpx2.Response]:
             headers = {"X-Api-Key": key}
@@ -303,6 +304,13 @@ def test_a_worker_that_is_replaced_has_the_keys_and_the_certificate_of_the_other
         port = int(address.rpartition(":")[2])
         served = {ssl.get_server_certificate(("127.0.0.1", port)) for _ in range(8)}
         assert len(served) == 1 and served.pop() in certificate.read_text()
+
+        # A revoked key ends at all workers, although the version cannot be opened.
+        keys.write_text(later.to_toml())
+        (index / "CURRENT").write_text("damaged")
+        refused = httpx2.post(f"{address}/v1/admin/reload", headers={"X-Api-Key": second}, verify=False, timeout=30)
+        assert refused.status_code == 409 and "the keys are those that their file has now" in refused.json()["detail"]
+        assert {answer.status_code for answer in each("/v1/info", first)} == {401}
 
 
 def test_a_limit_of_a_client_is_that_of_all_workers_and_workers_end_with_the_first_process(

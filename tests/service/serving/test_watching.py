@@ -1,17 +1,17 @@
-"""Watching for versions, which nothing ends, and reloads that change everything or nothing."""
+"""Watching for versions, which nothing ends, and reloads, whose keys hold whatever becomes of the version."""
 
 import asyncio
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
 
 import pytest
 from fastapi.testclient import TestClient
 
 from tests.service.conftest import BODY, Source, on_event_loop
 from tests.service.observability.test_audit import lines
-from tests.service.serving.test_reloader import is_ready, source, versions
+from tests.service.serving.test_reloader import is_ready, reweigh, source, versions
 from tests.waiting import until
 from udr.errors import ConfigError, UdrError
 from udr.store import version_path
@@ -97,36 +97,64 @@ def test_a_refused_version_is_tried_again_in_pauses_that_double(
     until(lambda: version(watching) == versions[0])
 
 
-def test_a_failed_reload_leaves_the_keys_and_a_good_one_names_their_changes(
-    failing: Failing, versions: list[str], tmp_path: Path, caplog: pytest.LogCaptureFixture
+@pytest.mark.parametrize("what", ["looking", "loading"])
+def test_a_key_is_revoked_although_the_version_cannot_be_opened_and_invalid_keys_change_nothing(
+    failing: Failing, versions: list[str], tmp_path: Path, caplog: pytest.LogCaptureFixture, what: str
 ) -> None:
     path = tmp_path / "keys.toml"
     ops, entry = new_key("ops", Scope.ADMIN)
     append(path, entry)
+    without = path.read_text()
+    leaked, added = new_key("leaked", Scope.READ)
+    append(path, added)
     with TestClient(create_app(failing, Settings(keys=path)), headers={"X-Api-Key": ops}) as client:
         until(lambda: is_ready(client))
-        new, added = new_key("new", Scope.READ)
-        append(path, added)
-        publish(failing.index, versions[0])
-        failing.loading = ConfigError("damaged")
 
         def status() -> int:
-            return client.post("/v1/retrieve", json=BODY, headers={"X-Api-Key": new}).status_code
+            return client.post("/v1/retrieve", json=BODY, headers={"X-Api-Key": leaked}).status_code
 
-        assert client.post("/v1/admin/reload").status_code == 409 and status() == 401
-        # The other way about: the version is sound, the keys are not.
-        failing.loading, text = None, path.read_text()
+        publish(failing.index, versions[0])
+        # The version is sound, the keys are not.
         path.write_text("[[keys]")
-        assert client.post("/v1/admin/reload").status_code == 409 and version(client) == versions[1]
-        path.write_text(text)
-        assert client.post("/v1/admin/reload").is_success
-        assert status() == 200 and version(client) == versions[0]
+        refused = client.post("/v1/admin/reload")
+        assert refused.status_code == 409 and refused.json()["detail"].endswith(f"{versions[1]} still answers")
+        assert status() == 200 and version(client) == versions[1]
+        # The other way about.
+        path.write_text(without)
+        setattr(failing, what, ConfigError("no version"))
+        refused = client.post("/v1/admin/reload")
+        assert refused.status_code == 409 and status() == 401 and version(client) == versions[1]
+        assert refused.json()["detail"] == (
+            f"no version; version {versions[1]} still answers, and the keys are those that their file has now"
+        )
+        setattr(failing, what, None)
+        assert client.post("/v1/admin/reload").is_success and version(client) == versions[0]
     by_event = {line["event"]: line for line in lines(caplog)}
     assert set(by_event) == {"published", "reload_refused", "unknown_key", "keys", "reloaded"}
-    assert (by_event["keys"]["added"], by_event["keys"]["number"]) == (["new"], 1)
+    assert (by_event["keys"]["removed"], by_event["keys"]["number"]) == (["leaked"], 1)
     for event in ("keys", "reloaded", "reload_refused"):
         assert (by_event[event]["by"], by_event[event]["client"]) == ("the key ops", "testclient")
-    assert ops[4:] not in str(by_event) and new[4:] not in str(by_event)
+    assert ops[4:] not in str(by_event) and leaked[4:] not in str(by_event)
+
+
+def test_a_key_is_revoked_while_a_version_takes_long_to_open(source: Source, tmp_path: Path) -> None:
+    path = tmp_path / "keys.toml"
+    ops, entry = new_key("ops", Scope.ADMIN)
+    append(path, entry)
+    leaked, added = new_key("leaked", Scope.READ)
+    append(path, added)
+    app = create_app(source, Settings(keys=path))
+    with TestClient(app, headers={"X-Api-Key": ops}) as client, ThreadPoolExecutor(2) as threads:
+        until(lambda: is_ready(client))
+        reweigh(source.index, 0.5)
+        source.go.clear()
+        reloads = [threads.submit(client.post, "/v1/admin/reload")]
+        path.write_text(entry.to_toml())
+        reloads.append(threads.submit(client.post, "/v1/admin/reload"))
+        until(lambda: client.get("/v1/tasks", headers={"X-Api-Key": leaked}).status_code == 401)
+        assert not any(each.done() for each in reloads)
+        source.go.set()
+        assert all(each.result().is_success for each in reloads)
 
 
 def test_a_damaged_file_of_search_settings_keeps_no_revoked_key_valid(
@@ -152,27 +180,28 @@ def test_a_damaged_file_of_search_settings_keeps_no_revoked_key_valid(
 
 
 @on_event_loop
-async def test_steps_take_effect_together_or_not_at_all(failing: Failing, versions: list[str]) -> None:
-    worker, done = Worker(queue_size=8, batch_size=8, batch_tokens=1000), list[str]()
+async def test_steps_take_effect_before_a_version_and_in_their_order(failing: Failing, versions: list[str]) -> None:
+    worker, done = Worker(queue_size=8, batch_size=8, batch_tokens=1000), list[str | None]()
     current = Current()
     reloader = Reloader(failing, current, worker, None, Metrics([]), Audit())
     await reloader.load()
 
-    def read() -> Any:
-        done.append("read")
-        return lambda: done.append(f"use with {current.version}")
-
-    def invalid() -> Any:
+    def invalid() -> None:
         raise ConfigError("no certificate")
 
-    reloader.steps += [read, invalid]
+    async def tell() -> None:
+        done.append("told")
+
+    reloader.steps += [lambda: done.append(current.version), invalid]
+    # Those elsewhere are told even so, since their keys are to be revoked, too.
+    reloader.tell = tell
     publish(failing.index, versions[0])
     with pytest.raises(UdrError, match=f"no certificate; version {versions[1]} still answers"):
         await reloader.reload()
-    assert done == ["read"] and len(failing.loads) == 1
+    assert len(failing.loads) == 1
     reloader.steps.remove(invalid)
     await reloader.reload()
-    assert done == ["read", "read", f"use with {versions[0]}"]
+    assert done == [versions[1], "told"] * 2 and current.version == versions[0]
     worker.close()
     current.switch(None)
 

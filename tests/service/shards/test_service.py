@@ -17,7 +17,7 @@ from tests.service.test_client import forwarding
 from udr.client import Client
 from udr.client.shards import ShardedClient, read_placements
 from udr.data import open_collection
-from udr.errors import ServiceError
+from udr.errors import ConfigError, ServiceError
 from udr.retrieval import Retriever
 from udr_index.versions import PLACEMENTS, place
 from udr_service import Settings
@@ -204,6 +204,26 @@ def test_service_of_shards_keeps_to_the_limits_of_a_client(shards: Path, service
     assert statuses("dull " * 200, queue_size=64) == [413] * 4
     # There is no room for what the shards would return.
     assert statuses(held=Settings().max_bodies_bytes) == [503] * 4
+
+
+def test_key_of_a_service_of_shards_is_revoked_although_its_certificate_is_invalid(
+    shards: Path, services: Services, tmp_path: Path
+) -> None:
+    keys = tmp_path / "keys.toml"
+    (leaked, entry), (_, other) = (new_key(name, Scope.READ) for name in ("leaked", "other"))
+    keys.write_text(entry.to_toml())
+    app = create_shards_app(
+        ShardedClient(read_placements(shards / PLACEMENTS), transport=services.transport), Settings(keys=keys)
+    )
+
+    def certificate() -> None:
+        raise ConfigError("no certificate")
+
+    with TestClient(app, headers={"Authorization": f"Bearer {leaked}"}) as http:
+        assert http.get("/v1/tasks").status_code == 200
+        keys.write_text(other.to_toml())
+        asyncio.run(app.state.service.reload(certificate))
+        assert http.get("/v1/tasks").status_code == 401
 
 
 def test_service_of_shards_keeps_to_the_timeout_of_a_request(

@@ -103,27 +103,24 @@ class ShardsService:
         seconds = timeout_of(request, limit)
         yield ShardsContext(record, seconds, limit, self.placements.tasks, self.room, self.preparer, self)
 
-    async def reload(self, read: Callable[[], Callable[[], object]]) -> None:
-        """Read the keys again, and what else ``read`` reads, as at SIGHUP: all or nothing. A refusal is logged.
-
-        Args:
-            read: reads it, in a thread; what it returns makes it effective.
-        """
+    async def reload(self, read: Callable[[], object]) -> None:
+        """Read the keys again, then what ``read`` reads and uses, in a thread, as at SIGHUP. A refusal is logged."""
         version, keys = self.placements.version, self.keys
+        before = keys.ring if keys else None
         try:
-            ring = await asyncio.to_thread(keys.read_again) if keys else None
-            commit = await asyncio.to_thread(read)
+            if keys:
+                await asyncio.to_thread(keys.read_again)
+            await asyncio.to_thread(read)
         except (UdrError, OSError) as error:
             _LOG.error("reload refused", exc_info=error)
             self.metrics.reloaded(Reload.REFUSED)
             self.audit.record(Event.RELOAD_REFUSED, by="SIGHUP", index_version=version, why=str(error))
             return
-        commit()
+        finally:
+            if keys and before:
+                record_changes(self.audit, before, keys.ring, "SIGHUP")
         self.metrics.reloaded(Reload.UNCHANGED)
         self.audit.record(Event.RELOADED, by="SIGHUP", index_version=version, previous=version)
-        if keys and ring:
-            record_changes(self.audit, keys.ring, ring, "SIGHUP")
-            keys.ring = ring
         _LOG.warning("SIGHUP: read the keys again")
 
     async def missing(self) -> Sequence[str]:

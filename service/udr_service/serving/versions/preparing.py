@@ -1,14 +1,14 @@
-"""Preparing: a new version takes over once it is open, verified and has answered a request."""
+"""Preparing: keys hold once they are valid; a version takes over once it is open, verified and has answered."""
 
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from udr.errors import OverloadedError, VerificationError
 from udr.retrieval import RetrievalRequest
-from udr_service.auth import KeyFile, KeyRing
+from udr_service.auth import KeyFile
 from udr_service.errors import ReloadError
 from udr_service.observability import Audit, Event, Metrics
 from udr_service.serving.team import Reloaded
@@ -20,9 +20,8 @@ from udr_service.serving.work import PROBE, Worker
 CHECK = RetrievalRequest(input=PROBE, scope="all", k=1)
 """A request that every index can answer."""
 
-Commit = Callable[[], object]
-Step = Callable[[], Commit]
-"""Reads something again and checks it, on any thread; what it returns, which must not fail, makes it effective."""
+Step = Callable[[], object]
+"""Reads something again and uses it if it is valid, on any thread."""
 
 _LOG = logging.getLogger(__name__)
 
@@ -31,19 +30,15 @@ _RETRY_SECONDS = 0.2
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """What a reload has read and checked, but not yet used.
+    """What a reload has opened and checked, but not yet used.
 
     Attributes:
         reloaded: the version that will answer, and the one that does.
         version: that version, open; None if it answers already.
-        ring: the keys.
-        commits: what makes the rest effective.
     """
 
     reloaded: Reloaded
     version: ActiveVersion | None
-    ring: KeyRing | None
-    commits: list[Commit]
 
 
 class Preparing:
@@ -60,7 +55,7 @@ class Preparing:
     ) -> None:
         self._source, self._current, self._worker = source, current, worker
         self._keys, self._metrics, self._audit = keys, metrics, audit
-        self._lock = asyncio.Lock()
+        self._lock, self._renewing = asyncio.Lock(), asyncio.Lock()
         self._seen: str | None = None
         self._told = self._digest = ""
         self.steps: list[Step] = []
@@ -70,22 +65,26 @@ class Preparing:
         self._current.switch(version)
         self._metrics.index_switched(version.version, version.retriever.tasks)
 
-    @asynccontextmanager
-    async def prepared(self, version: str | None = None, ring: KeyRing | None = None) -> AsyncIterator[Prepared]:
-        """Read everything again and check it; until the block ends, ``use`` can make it effective.
-
-        Args:
-            version: the version to open; None is the published one.
-            ring: the keys; None reads them.
+    async def renew(self) -> None:
+        """Read the keys again, and then what else the steps read; use what is valid, whatever becomes of the version.
 
         Raises:
-            Exception: something is not valid.
+            Exception: something is not valid; what was read before it is used all the same.
+        """
+        # A lock of its own: a store that does not answer must not keep a revoked key valid.
+        async with self._renewing:
+            for step in [self._keys.read_again, *self.steps] if self._keys else self.steps:
+                await asyncio.to_thread(step)
+
+    @asynccontextmanager
+    async def prepared(self, version: str | None = None) -> AsyncIterator[Prepared]:
+        """Open a version, by default the published one, and check it; until the block ends, ``use`` can switch to it.
+
+        Raises:
+            Exception: it is not valid.
         """
         async with self._lock:
-            if ring is None and self._keys:
-                ring = await asyncio.to_thread(self._keys.read_again)
-            commits = [await asyncio.to_thread(step) for step in self.steps]
-            prepared = replace(await self._prepare(version), ring=ring, commits=commits)
+            prepared = await self._prepare(version)
             try:
                 yield prepared
             finally:
@@ -93,13 +92,9 @@ class Preparing:
                     prepared.version.retriever.close()
 
     def use(self, prepared: Prepared) -> Reloaded:
-        """Make what was prepared effective, at once: no request meets the new version with the old keys."""
+        """Switch to what was prepared."""
         if prepared.version is not None:
             self.switch(prepared.version)
-        for commit in prepared.commits:
-            commit()
-        if self._keys and prepared.ring:
-            self._keys.ring = prepared.ring
         return prepared.reloaded
 
     async def _prepare(self, name: str | None) -> Prepared:
@@ -108,7 +103,7 @@ class Preparing:
             raise ReloadError("this service was started with an open index and cannot reload it")
         wanted, previous = name or await self._published(self._source), self._current.version
         if self._current.damage is None and await self._is_current(wanted):
-            return Prepared(Reloaded(wanted, previous, opened=False), None, None, [])
+            return Prepared(Reloaded(wanted, previous, opened=False), None)
         version = await asyncio.to_thread(self._source.load, self._metrics, name)
         try:
             # Else the first requests with filters would wait again for what they waited for already.
@@ -117,7 +112,7 @@ class Preparing:
         except BaseException:
             version.retriever.close()
             raise
-        return Prepared(Reloaded(version.version, previous, opened=True), version, None, [])
+        return Prepared(Reloaded(version.version, previous, opened=True), version)
 
     async def _is_current(self, version: str, *, settled: bool = False) -> bool:
         """Return whether a version answers already, with the search settings and hybrid weights that it has now.

@@ -32,11 +32,11 @@ def record_changes(audit: Audit, before: KeyRing, after: KeyRing, by: str, clien
 
 
 class Reloader(Preparing):
-    """Switches to the published version and to the keys in their file, one reload at a time, all or nothing.
+    """Uses the keys in their file as soon as they are valid, and switches to the published version once it answers.
 
-    Without a ``source`` there is nothing to reload.
+    Without a ``source`` there is no version to reload.
 
-    With a ``team``, all its workers reload together, or none.
+    With a ``team``, all its workers switch together, or none.
 
     Attributes:
         steps: what else a reload reads again; append to it before the service starts.
@@ -87,19 +87,21 @@ class Reloader(Preparing):
         return await (self.load() if self._team is None else self._team.reload())
 
     async def reload(self, by: str = "SIGHUP", client: str | None = None) -> Reloaded:
-        """Read the keys again, and load the published version.
+        """Read the keys again and use them, then load the published version.
 
         Args:
             by: who asks for it, for the audit log.
             client: the address from which.
 
         Raises:
-            ReloadError: something failed; the previous keys and version stay active.
+            ReloadError: something failed; the previous version stays active, and the previous keys if theirs did.
         """
-        reloaded = await self.follow(by, client)
-        if self.tell is not None:
-            await self.tell()
-        return reloaded
+        try:
+            return await self.follow(by, client)
+        finally:
+            # Also if it failed: the keys are to be revoked everywhere.
+            if self.tell is not None:
+                await self.tell()
 
     async def follow(self, by: str, client: str | None = None) -> Reloaded:
         """Reload as others have told, or tell; raises as ``reload``."""
@@ -130,13 +132,14 @@ class Reloader(Preparing):
 
     async def _reload(self, by: str, client: str | None) -> Reloaded:
         # A refusal is logged here, and not where it is raised: the caller may have disconnected.
+        before = self._keys and self._keys.ring
         try:
             return await self._load_all(by, client)
-        except ReloadError:
-            raise
         except Exception as error:
             why = self._refused(error, by, client)
-            raise ReloadError(f"{why}; version {self._current.version} still answers") from error
+            read = self._keys is not None and self._keys.ring is not before
+            keys = ", and the keys are those that their file has now" if read else ""
+            raise ReloadError(f"{why}; version {self._current.version} still answers{keys}") from error
 
     def _refused(self, error: Exception, by: str, client: str | None = None) -> str:
         """Log that a reload was refused; return why, as others than the service's owner may see it."""
@@ -147,10 +150,10 @@ class Reloader(Preparing):
         return why
 
     async def _load_all(self, by: str, client: str | None = None) -> Reloaded:
-        """Read everything again, and use it only if all of it is valid."""
         before = self._keys.ring if self._keys else None
         try:
             if self._team is None:
+                await self.renew()
                 async with self.prepared() as prepared:
                     reloaded = self.use(prepared)
             else:
@@ -158,12 +161,13 @@ class Reloader(Preparing):
         except Exception:
             self._metrics.reloaded(Reload.REFUSED)
             raise
+        finally:
+            if self._keys and before:
+                record_changes(self._audit, before, self._keys.ring, by, client)
         self._metrics.reloaded(Reload.SWITCHED if reloaded.opened else Reload.UNCHANGED)
         with self._current.lease() as active:
             details = {"previous": reloaded.previous, "search_digest": active.retriever.search_digest}
         self._audit.record(Event.RELOADED, client, by=by, index_version=reloaded.version, **details)
-        if self._keys and before:
-            record_changes(self._audit, before, self._keys.ring, by, client)
         return reloaded
 
     async def _watch(self, source: Source, seconds: float) -> None:
