@@ -1,6 +1,7 @@
 """``udr retrieve`` and ``udr prompt`` give the same answers from a service as from its index."""
 
 import json
+import sys
 from pathlib import Path
 
 import pytest
@@ -106,6 +107,14 @@ def test_replicas_refuse_a_tokenizer_that_they_would_not_find(
     # An absolute one with a slash at its end is fine, so the next error is met.
     status, _, err = run(capsys, "serve", tmp_path / "none", "--runner", "ray", "--tokenizer", f"{tmp_path}/model/")
     assert status == 1 and "no index here" in err
+
+
+def test_compactions_are_refused_at_the_start_where_label_heads_cannot_be_fitted(
+    capsys: Captured, index: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "sklearn", None)
+    status, _, err = run(capsys, "serve", index, "--compact-rows", "9")
+    assert status == 1 and "scikit-learn, which --compact-rows needs for label heads, is not installed; run: pip" in err
 
 
 @pytest.mark.parametrize(

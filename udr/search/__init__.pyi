@@ -26,4 +26,4 @@ from .lexical import (
     WordSearch as WordSearch, folded as folded, overlapping as overlapping, spaced as spaced,
     weigh as weigh,
 )
-from .regression import fit_weights as fit_weights, folds_of as folds_of
+from .regression import can_fit as can_fit, fit_weights as fit_weights, folds_of as folds_of

@@ -1,6 +1,7 @@
 """The logistic regression of label heads: the only file that knows scikit-learn."""
 
 import warnings
+from importlib.util import find_spec
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,6 +12,11 @@ _NO_CHANCE, _MOST_STEPS = -1000.0, 200
 
 _SHORT_STEPS = 1 << 24
 """Features times labels below which a step of the fit is short: a few milliseconds."""
+
+
+def can_fit() -> bool:
+    """Return whether a regression can be fitted here; it imports nothing."""
+    return find_spec("sklearn") is not None
 
 
 def folds_of(targets: NDArray[np.str_], count: int) -> NDArray[np.int64]:

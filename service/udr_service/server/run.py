@@ -21,9 +21,10 @@ from fastapi import FastAPI
 
 from udr.cli import STATUS, check_tokenizers
 from udr.client.shards import ShardedClient, read_placements
-from udr.errors import ConfigError
+from udr.errors import ConfigError, MissingExtraError
 from udr.files import expanded, remote_url
 from udr.models import hub, num_threads, ray_cluster
+from udr.search import can_fit
 from udr_service.app import create_app, create_shards_app, gpus_per_replica, replicas
 from udr_service.auth import refuse_open_address
 from udr_service.errors import ListenError, ReloadError
@@ -53,6 +54,7 @@ def run(index: Path, settings: Settings) -> None:
             invalid.
         ListenError: the address is not available; raised before anything is loaded.
         ModelError: there is no tokenizer of a name; raised before anything else is loaded.
+        MissingExtraError: it is to compact the index, but label heads cannot be fitted here.
         UdrError: the index or its encoder cannot be loaded, or does not answer.
     """
     tls = certificate(settings)
@@ -67,6 +69,9 @@ def run(index: Path, settings: Settings) -> None:
     if settings.runner == "ray":
         run_replicas(index, settings)
         return
+    if settings.compact_rows and not can_fit():
+        # Else each compaction would encode everything, fail, and be tried again.
+        raise MissingExtraError("scikit-learn, which --compact-rows needs for label heads,", "index")
     source = IndexSource(index, settings)
     # Else a thread in Python code keeps the event loop waiting for 5 ms, each time that it has let the interpreter go.
     sys.setswitchinterval(_SWITCH_SECONDS)
