@@ -4,7 +4,7 @@ from .manifest import (
     FORMAT as FORMAT,
     FileStamp as FileStamp, LabelHeadStamp as LabelHeadStamp,
     Manifest as Manifest, Partition as Partition, TokenizerStamp as TokenizerStamp,
-    parse_manifest as parse_manifest, seal as seal,
+    definition as definition, parse_manifest as parse_manifest, seal as seal,
 )
 from .one_pool import pool_manifest as pool_manifest, write_pool as write_pool
 from .own_encoder import (

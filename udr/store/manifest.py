@@ -54,6 +54,18 @@ class EncoderStamp:
                 )
 
 
+def definition(
+    encoder: EncoderStamp, wording: str, families: Mapping[str, TaskFamily], tasks: Mapping[str, Task]
+) -> str:
+    """Return a hash of all that a version is but its rows: versions of the same can be searched as one."""
+    keys: list[Json] = [
+        *(encoder.fingerprint, encoder.dimension, encoder.metric, wording),
+        {name: family.instruction for name, family in families.items()},
+        {name: task.to_json() for name, task in tasks.items()},
+    ]
+    return hashlib.sha256(canonical_json(keys)).hexdigest()[:16]
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TokenizerStamp:
     """The tokenizer whose counts an index stores: its name as given, or the encoder's, and its file's fingerprint."""

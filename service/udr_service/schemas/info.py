@@ -7,8 +7,9 @@ from typing import Self
 from pydantic import Field, JsonValue
 
 from udr import __version__
-from udr.data import Task
+from udr.data import ENCODER_WORDING, Task
 from udr.retrieval import MAX_EXCLUDED
+from udr.store import EncoderStamp, definition
 from udr.store.usage import Count, UsageLevel
 from udr.types import Row
 from udr_service.schemas.responses import AnswerBody, is_none
@@ -122,6 +123,9 @@ class InfoAnswer(AnswerBody):
     search_digest: str = Field(
         description="A hash of the search settings and the weights of hybrid searches, which may change in a version."
     )
+    definition: str = Field(
+        description="A hash of all that a version is but its rows: the encoder, how it reads rows, and the tasks."
+    )
     model: str
     engine: str | None = Field(description="What encodes queries; null if the application brought its own encoder.")
     dimension: int
@@ -152,6 +156,9 @@ class InfoAnswer(AnswerBody):
             overlay_rows=retriever.overlay_rows,
             overlay_bytes=retriever.overlay_bytes,
             search_digest=retriever.search_digest,
+            definition=definition(
+                EncoderStamp.of(retriever.encoder), ENCODER_WORDING, retriever.families, retriever.tasks
+            ),
             model=retriever.model,
             engine=active.engine,
             dimension=retriever.encoder.dimension,
@@ -185,7 +192,7 @@ class ShardedTaskAnswer(AnswerBody):
 
 
 class ShardAnswer(AnswerBody):
-    """A shard, its version, and how many services hold it."""
+    """A shard, the version that the manifest of placements names, and how many services hold it."""
 
     name: str
     index_version: str

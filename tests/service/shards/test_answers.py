@@ -4,6 +4,7 @@ import asyncio
 import json
 import logging
 import re
+import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,8 +16,10 @@ from tests.service.shards.conftest import NUMBER, Services, ask
 from udr.client.shards import ShardedClient, read_placements
 from udr.errors import InvalidInputError, ShardsError, UnknownTaskError
 from udr.retrieval import Retrieval, RetrievalRequest, Retriever
+from udr.types import Row
 from udr_index.build import BuildConfig, build
 from udr_index.versions import PLACEMENTS, place
+from udr_index.versions.live import compact
 
 QUERIES: Sequence[Mapping[str, Any]] = [
     {"task": "notes", "input": "a dull day", "k": 25},
@@ -169,6 +172,49 @@ def test_answers_of_another_version_are_not_merged(tmp_path: Path, shards: Path,
         place(tmp_path / "placements", urls)
         (whole,) = ask(services, tmp_path / "placements", [REQUEST])
         assert not whole.missing_shards
+
+
+def test_answers_of_a_compacted_shard_are_merged_if_no_other_shard_has_them(
+    tmp_path: Path, shards: Path, services: Services, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder = shutil.copytree(shards / "shard-2-of-3", tmp_path / "shard-2-of-3")
+    with Retriever.open(folder, encoder=HashEncoder()) as before:
+        before.put("notes", [Row(id="new", input={"text": "a dull dull day"}, target="sad")])
+    compact(folder, HashEncoder())
+
+    async def answers() -> list[Any]:
+        placements = read_placements(shards / PLACEMENTS)
+        async with ShardedClient(placements, timeout=10.0, transport=services.transport) as client:
+            return [*await client.answer([FEW, REQUEST]), await client.unready()]
+
+    with Retriever.open(folder, encoder=HashEncoder()) as after:
+        services.serve("shard-2", after)
+        few, all_rows, unready = asyncio.run(answers())
+        assert few[0].id == "new" and len(all_rows) == 20
+        assert not few.missing_shards and not all_rows.missing_shards and not unready
+        # Which of the two is right, nobody knows: rows would be there twice, and others not at all.
+        services.serve("shard-1", after)
+        few, *_ = asyncio.run(answers())
+    assert few.missing_shards == ("shard-1-of-3", "shard-2-of-3")
+    assert f"serves version {after.index_version}, as another shard does; correct the addresses" in caplog.text
+
+
+def test_a_version_of_another_encoder_is_not_merged_and_its_shard_not_ready(
+    tmp_path: Path, collection: Path, shards: Path, services: Services, caplog: pytest.LogCaptureFixture
+) -> None:
+    build(BuildConfig(tasks=collection, out=tmp_path, bm25=False), HashEncoder(salt="other"))
+
+    async def answers() -> tuple[Any, list[str]]:
+        placements = read_placements(shards / PLACEMENTS)
+        async with ShardedClient(placements, timeout=10.0, transport=services.transport) as client:
+            unready = await client.unready()
+            return (await client.answer([FEW]))[0], unready
+
+    with Retriever.open(tmp_path, encoder=HashEncoder(salt="other")) as other:
+        services.serve("shard-1", other)
+        few, unready = asyncio.run(answers())
+    assert few.missing_shards == ("shard-1-of-3",) and unready == ["shard-1-of-3"]
+    assert "has another encoder, wording or tasks than the shard; make a new manifest" in caplog.text
 
 
 def test_shard_that_alone_refuses_a_request_counts_as_missing(

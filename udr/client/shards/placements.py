@@ -11,7 +11,7 @@ from typing import Any
 from udr.data import Task, TaskFamily, parse_task
 from udr.errors import ArtifactError, DataError, reason
 from udr.files import canonical_json, check_format, read_bytes
-from udr.store import EncoderStamp, Manifest, Partition, check_manifest
+from udr.store import EncoderStamp, Manifest, Partition, check_manifest, definition
 from udr.types import Json
 
 _FORMAT = 1
@@ -25,7 +25,7 @@ class Placement:
 
     Attributes:
         name: what answers call it if it is missing.
-        version: its index version; an answer of another one is not merged.
+        version: its index version. An answer of another one is merged only if that has the same definition.
         families: the families in it.
         sizes: how many rows of each task it has.
         urls: the services that serve it, each the whole shard.
@@ -82,6 +82,11 @@ class Placements:
             partitions={name: Partition(task=task, count=sizes[name]) for name, task in self.tasks.items()},
             files={},
         )
+
+    def definition(self, shard: Placement) -> str:
+        """Return the definition of a shard, which a version with other rows has, too; see ``udr.store.definition``."""
+        families = {name: self.families[name] for name in shard.families}
+        return definition(self.encoder, self.wording, families, {name: self.tasks[name] for name in shard.sizes})
 
     def to_bytes(self) -> bytes:
         """Return the file's content; equal placements give equal bytes."""

@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import TypeVar
 
 from udr.client.async_client import AsyncClient
-from udr.client.shards.placements import Placement
+from udr.client.shards.placements import Placement, Placements
 from udr.errors import DeadlineError, RequestError, ServiceError
 from udr.retrieval import Retrieval, RetrievalRequest
 
@@ -20,12 +20,16 @@ _PAUSE_SECONDS = 1.0
 class Replicas:
     """The services of one shard. Used on one event loop.
 
-    Attributes:
+    Args:
         placement: the shard.
+        placements: all shards.
+        connect: returns a client of a service, by its URL.
     """
 
-    def __init__(self, placement: Placement, connect: Callable[[str], AsyncClient]) -> None:
-        self.placement = placement
+    def __init__(self, placement: Placement, placements: Placements, connect: Callable[[str], AsyncClient]) -> None:
+        self._definition = placements.definition(placement)
+        # Whether a version is one of this shard.
+        self._own = {shard.version: shard is placement for shard in placements.shards}
         self._clients = deque(map(connect, placement.urls))
         self._silent_until: dict[AsyncClient, float] = {}
 
@@ -69,24 +73,42 @@ class Replicas:
     async def answer(
         self, requests: Sequence[RetrievalRequest], seconds: float
     ) -> list[Retrieval | RequestError | ServiceError]:
-        """Return the results of requests, from a service that has the version of the placement; raises as ``ask``."""
+        """Return the results of requests, from a service that has a version of the shard; raises as ``ask``."""
 
         async def call(client: AsyncClient) -> list[Retrieval | RequestError | ServiceError]:
             results = await client.answer(requests)
             for result in results:
-                if isinstance(result, Retrieval) and result.index_version != self.placement.version:
+                if isinstance(result, Retrieval) and not await self._serves(client, result.index_version):
                     raise ServiceError(
-                        f"{client.url}: serves version {result.index_version}, but its placement is of version "
-                        f"{self.placement.version}; make a new manifest of placements",
+                        f"{client.url}: serves version {result.index_version}, which is of another shard, or has "
+                        "another encoder, wording or tasks than the shard; make a new manifest of placements",
                         status=412,
                     )
             return results
 
         return await self.ask(call, seconds)
 
+    async def _serves(self, client: AsyncClient, version: str | None = None) -> bool:
+        """Return whether a version is one of this shard, by default the one that a service has now.
+
+        A new one, made by a compaction or of other rows, is asked about once. It counts if it has the same definition.
+        """
+        if version not in self._own:
+            info = await client.info()
+            serves = str(info["index_version"])
+            self._own.setdefault(serves, info.get("definition") == self._definition)
+            version = version or serves
+        return self._own.get(version, False)
+
+    async def _ready(self, client: AsyncClient) -> bool:
+        try:
+            return await client.ready() and await self._serves(client)
+        except (RequestError, ServiceError):
+            return False
+
     async def ready(self, seconds: float) -> bool:
-        """Return whether one of the services says, in so many seconds, that it is ready; the first one suffices."""
-        asked = [asyncio.ensure_future(client.ready()) for client in self._clients]
+        """Return whether one of the services, in so many seconds, is ready with a version of the shard."""
+        asked = [asyncio.ensure_future(self._ready(client)) for client in self._clients]
         try:
             for answer in asyncio.as_completed(asked, timeout=seconds):
                 if await answer:

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Self, Unpack
 
@@ -60,7 +61,7 @@ class ShardedClient(AsyncDemonstrationSource):
             return AsyncClient(url, timeout=timeout, retries=1, api_key=api_key, transport=own)
 
         self._lost = frozenset[str]()
-        self._replicas = {shard.name: Replicas(shard, connect) for shard in placements.shards}
+        self._replicas = {shard.name: Replicas(shard, placements, connect) for shard in placements.shards}
 
     @property
     def tasks(self) -> Mapping[str, Task]:
@@ -164,7 +165,7 @@ class ShardedClient(AsyncDemonstrationSource):
         raise UnknownTaskError(f"task {task!r} has no demonstration {id!r}")
 
     async def unready(self) -> list[str]:
-        """Return the names of the shards of which no service says that it is ready."""
+        """Return the names of the shards of which no service is ready with a version that is merged."""
         seconds = min(_READY_SECONDS, _SHARE * self._timeout)
         ready = await asyncio.gather(*(each.ready(seconds) for each in self._replicas.values()))
         return [name for name, answers in zip(self._replicas, ready, strict=True) if not answers]
@@ -180,6 +181,13 @@ class ShardedClient(AsyncDemonstrationSource):
         found = {name: result for name, result in results.items() if isinstance(result, Retrieval)}
         # One that refuses what others answer has another version, or lower limits.
         missing = {name: result for name, result in results.items() if not isinstance(result, Retrieval)}
+        counts = Counter(result.index_version for result in found.values())
+        for name, result in list(found.items()):
+            if counts[result.index_version] > 1:
+                # The rows of one would be there twice, those of the other not at all.
+                why = f"serves version {result.index_version}, as another shard does; correct the addresses"
+                missing[name] = ServiceError(why, status=412)
+                del found[name]
         if not found:
             if refused := [error for error in missing.values() if isinstance(error, RequestError)]:
                 return refused[0]
