@@ -5,7 +5,7 @@
     ├── ConfigError
     ├── DataError
     ├── ModelError
-    ├── ArtifactError ── VerificationError, OutdatedError
+    ├── ArtifactError ── VerificationError, OutdatedError, StoreError
     ├── MissingExtraError
     ├── FeedbackError
     ├── TrainingError
@@ -100,6 +100,10 @@ class VerificationError(ArtifactError):
 
 class OutdatedError(ArtifactError):
     """The version that is open lacks writes that only a newer one has now; open the index again."""
+
+
+class StoreError(ArtifactError):
+    """A remote store does not answer as it should: no network, no access, no such bucket, ..."""
 
 
 class MissingExtraError(UdrError, ImportError):

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from udr.errors import ArtifactError, ConfigError, MissingExtraError, reason
+from udr.errors import ArtifactError, ConfigError, MissingExtraError, StoreError, reason
 
 # A Path has one slash where the URL had two.
 _URL = re.compile(r"([a-z][a-z0-9+.-]+):/{1,3}([^/].*)")
@@ -45,7 +45,10 @@ def refuse_existing(path: Path) -> None:
 
 @contextmanager
 def store_errors(place: str) -> Iterator[None]:
-    """Raise what a store's library raises as an ``ArtifactError`` that names the place."""
+    """Raise what a store's library raises as a ``StoreError`` that names the place.
+
+    A missing file is another ``ArtifactError``.
+    """
     try:
         yield
     except (ArtifactError, MissingExtraError):
@@ -53,5 +56,5 @@ def store_errors(place: str) -> Iterator[None]:
     except FileNotFoundError as error:
         raise ArtifactError(f"{place}: no such file") from error
     except Exception as error:
-        # Each library has errors of its own: no network, no access, no such bucket, ...
-        raise ArtifactError(f"{place}: the store does not answer as it should: {reason(error)[:300]}") from error
+        # Each library has errors of its own.
+        raise StoreError(f"{place}: the store does not answer as it should: {reason(error)[:300]}") from error

@@ -10,7 +10,7 @@ import pytest
 from fastapi.testclient import TestClient
 
 from tests.waiting import until
-from udr.errors import ArtifactError, ConfigError
+from udr.errors import ArtifactError, ConfigError, StoreError
 from udr.files import RemoteFolder, locked
 from udr.store import RemoteIndex, open_version, read_current, read_weights, search_digest, write_weights
 from udr.store.live import WriteLog
@@ -67,6 +67,37 @@ def test_replicas_follow_what_is_published_at_the_common_place(
         for replica in replicas:
             until(lambda: replica.post("/v1/retrieve", json=BODY).json()["index_version"] == first)  # noqa: B023
     assert read_current(tiny) == first
+
+
+def test_a_replica_starts_from_its_copy_while_the_store_does_not_answer(
+    tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    url, settings = f"memory://{tmp_path.name}/index", Settings(device="cpu", watch_seconds=0.05)
+    monkeypatch.setenv("UDR_CACHE", str(tmp_path / "cache"))
+    upload(tiny, "CURRENT", url)
+    version = RemoteIndex(url).fetch()
+
+    def silent(*_: object) -> None:
+        raise StoreError("the store does not answer")
+
+    with monkeypatch.context() as patch:
+        for name in ("read", "state"):
+            patch.setattr(RemoteFolder, name, silent)
+        assert IndexSource(Path(url), settings).current() == version
+        with TestClient(create_app(IndexSource(Path(url), settings), settings)) as replica:
+            until(lambda: replica.get("/readyz").status_code == 200)
+            assert (
+                f"starting with version {version}, the last that was copied to this machine: the store" in caplog.text
+            )
+            # Once it has started, it says that it gets no news.
+            assert replica.post("/v1/admin/reload").status_code == 409
+        with pytest.raises(StoreError):
+            IndexSource(Path(f"{url}-too"), settings).current()
+        # A store that answers that there is no index is believed.
+        patch.setattr(RemoteFolder, "read", lambda *_: None)
+        patch.setattr(RemoteFolder, "state", lambda *_: None)
+        with pytest.raises(ArtifactError, match="no index here"):
+            IndexSource(Path(url), settings).current()
 
 
 def test_a_replica_looks_for_news_while_another_process_works_in_its_copy(

@@ -1,12 +1,13 @@
 """Where versions come from, and how they and their encoder are opened."""
 
+import logging
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-from udr.errors import ArtifactError
+from udr.errors import ArtifactError, StoreError
 from udr.models import Engine, engine_of, load_encoder, load_tokenizer
 from udr.retrieval import Retriever
 from udr.store import (
@@ -16,6 +17,7 @@ from udr.store import (
     RemoteIndex,
     encoder_name,
     exported_encoder,
+    find_current,
     open_version,
     read_current,
     refuse_damage,
@@ -30,6 +32,9 @@ from udr_service.settings import Settings
 
 if TYPE_CHECKING:
     from udr.models import OnnxEncoder
+
+
+_LOG = logging.getLogger(__name__)
 
 
 class Source(Protocol):
@@ -64,6 +69,7 @@ class IndexSource:
     remote: RemoteIndex | None = field(init=False)
     _encoder_files: OpenFiles | None = None  # of the encoder, if it came from an index
     _preloaded: "OnnxEncoder | None" = None  # before a fork
+    _told: bool = False  # that the store does not answer
 
     def __post_init__(self) -> None:
         self.remote = RemoteIndex.at(self.index)
@@ -75,13 +81,17 @@ class IndexSource:
     def current(self) -> str:
         """Return the name of the published version; raise an ``ArtifactError`` if there is none.
 
-        Of an index on a remote store, the rows that are written to it follow, too, and how the version is searched.
+        Of an index on a remote store, the rows that are written to it follow, too, and how the version is searched. At
+        the start, while the store does not answer, it is the version of the copy, if there is one.
         """
         if self.remote is None:
             return read_current(self.index)
-        self.remote.fetch_writes()
-        version = self.remote.current()
-        self.remote.fetch_settings(version)
+        try:
+            self.remote.fetch_writes()
+            version = self.remote.current()
+            self.remote.fetch_settings(version)
+        except StoreError as error:
+            return self._copied(error)
         return version
 
     def preload(self) -> None:
@@ -121,7 +131,23 @@ class IndexSource:
 
     def _open(self, name: str | None) -> IndexVersion:
         """Open a version, copied before if the index is on a remote store."""
-        return open_version(self.index, name if self.remote is None else self.remote.fetch(name))
+        if self.remote is not None:
+            try:
+                name = self.remote.fetch(name)
+            except StoreError as error:
+                name = self._copied(error)
+        return open_version(self.index, name)
+
+    def _copied(self, error: StoreError) -> str:
+        """Return the version of the copy, to start with; raise the error if there is none, or this has started."""
+        version = find_current(self.index)
+        if version is None or self.encoder is not None:
+            raise error
+        if not self._told:
+            # Once, also for the workers, which are forks.
+            self._told = True
+            _LOG.warning("starting with version %s, the last that was copied to this machine: %s", version, error)
+        return version
 
     def _encoder_of(self, version: IndexVersion, metrics: Metrics) -> CachingEncoder:
         """Return the encoder that made the version, reusing the loaded one if it did."""
