@@ -9,6 +9,7 @@ from types import FrameType
 import uvicorn
 
 from udr_service.auth import KeyRing
+from udr_service.errors import ReloadError
 from udr_service.server.acceptor import Acceptor
 from udr_service.server.channel import Handler
 from udr_service.server.index_server import IndexServer
@@ -80,7 +81,7 @@ class SharingServer(IndexServer):
 
     async def _listen(self) -> None:
         calls: dict[str, Handler] = {"prepare": self._prepare, "use": self._use, "drop": self._drop}
-        calls["renew"] = self._renew
+        calls |= {"renew": self._renew, "lost": self._take_over}
         await self._member.run({**calls, "damage": self._damage, "reload": self.reload, "end": self._end})
         # The process that started this one is gone.
         await self._end(False)
@@ -122,6 +123,15 @@ class SharingServer(IndexServer):
     async def _drop(self) -> None:
         self._waits = None
         await self._prepared.aclose()
+
+    async def _take_over(self) -> None:
+        """Have all workers take over the published version if nobody can open that of this one any more."""
+        with self._service.current.lease() as active:
+            lost = not active.retriever.path.exists()
+        if lost:
+            # A refusal is logged where it happens.
+            with suppress(ReloadError):
+                await self._service.reloader.reload("a worker that could not start")
 
     async def _damage(self, problem: str) -> None:
         self._service.current.damage = problem

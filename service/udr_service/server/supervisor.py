@@ -219,9 +219,11 @@ class Supervisor:
                 other.channel.tell(name, *arguments)
 
     def _hang_up(self) -> None:
-        leader = next((worker for worker in self._workers.values() if worker.leads), None)
-        if leader is not None:
-            leader.channel.tell("reload")
+        self._tell_leader("reload")
+
+    def _tell_leader(self, name: str) -> None:
+        for leader in [worker for worker in self._workers.values() if worker.leads]:
+            leader.channel.tell(name)
 
     def _stop(self) -> None:
         """End the workers when their requests are answered; the second time, at once."""
@@ -247,6 +249,7 @@ class Supervisor:
             self._failure = error
         elif self._version is not None:
             _LOG.error("a worker cannot start: %s", error if isinstance(error, UdrError) else type(error).__name__)
+            self._tell_leader("lost")
 
     def _reap(self) -> None:
         for worker in list(self._workers.values()):

@@ -270,6 +270,21 @@ def test_a_worker_that_dies_is_replaced(service: Service) -> None:
     assert re.search(r"worker \d \(process \d+\) ended by signal SIGKILL; replaced in 0\.1 s", errors)
 
 
+def test_a_worker_is_replaced_although_the_version_that_answers_was_pruned(
+    versions: tuple[Path, list[str]], tmp_path: Path
+) -> None:
+    index, (first, second) = shutil.copytree(versions[0], tmp_path / "index"), versions[1]
+    publish(index, first)
+    with serving(str(index), "--workers", "2") as (process, address):
+        publish(index, second)
+        shutil.rmtree(index / "versions" / first)
+        killed = workers(process)[0]
+        os.kill(killed, signal.SIGKILL)
+        until(lambda: killed not in workers(process) and len(workers(process)) == 2)
+        until(lambda: all(answer["index_version"] == second for answer in each(address, "/v1/info", 8)))
+        until(lambda: all(answer == {"status": "ready", "workers": 2} for answer in each(address, "/readyz", 8)))
+
+
 def test_a_worker_that_is_replaced_has_the_keys_and_the_certificate_of_the_others(tiny: Path, tmp_path: Path) -> None:
     keys, certificate = tmp_path / "keys.toml", tmp_path / "tls.pem"
     shutil.copy(CERTIFICATES / "first.pem", certificate)
