@@ -18,14 +18,14 @@ from udr.cli import main
 from udr.store.usage import UsageLevel
 from udr_service import Settings
 from udr_service.auth import GATEWAY
-from udr_service.observability import Metrics, Refusal, Reload, Stage
+from udr_service.observability import Metrics, Refusal, Reload, Stage, Upkeep, of_workers
 
 ROOT = Path(__file__).parents[1]
 DEPLOY = ROOT / "deploy"
 FILES = [path for path in DEPLOY.rglob("*") if path.is_file() and path.suffix != ".pyc"]
 PAGE = ROOT / "docs/deploy.md"
 PORT = Settings.model_fields["port"].default
-VALUES: dict[str, set[str]] = {"stage": {*Stage}, "reason": {*Refusal}, "outcome": {*Reload}}
+VALUES: dict[str, set[str]] = {"stage": {*Stage}, "reason": {*Refusal}, "outcome": {*Reload}, "part": {*Upkeep}}
 
 
 def read(path: str) -> Any:
@@ -87,11 +87,19 @@ def test_every_file_can_be_read() -> None:
             list(yaml.safe_load_all(path.read_bytes()))
 
 
+def other_metrics() -> str:
+    """The metrics of services of shards and of several workers."""
+    metrics = Metrics([])
+    metrics.count_missing(["shard-1-of-2"])
+    return metrics.render([of_workers(2, 0)])[0].decode()
+
+
 def test_every_metric_and_label_exists_in_the_metrics_of_a_service(retriever: Retriever) -> None:
     with served(retriever) as client:
         for path in ("/livez", "/readyz", "/metrics", "/v1/tasks"):
             assert client.get(path).status_code == 200
         families = list(text_string_to_metric_families(client.get("/metrics").text))
+    families += text_string_to_metric_families(other_metrics())
     samples = list(chain.from_iterable(family.samples for family in families))
     routes = {sample.labels["route"] for sample in samples if sample.name == "udr_requests_total"}
     routes |= {"/v1/retrieve", GATEWAY}
@@ -112,10 +120,9 @@ def test_every_metric_and_label_exists_in_the_metrics_of_a_service(retriever: Re
 
 
 def test_every_metric_of_ours_is_shown_or_watched() -> None:
-    shown = Metrics([]).render()[0].decode()
     used = {name for text in expressions() for name in re.findall(r"\budr_\w+", text)}
     ours = {re.sub("_(bucket|sum|count|total)$", "", name) for name in used}
-    defined = set(re.findall(r"^# TYPE (udr_\w+?)(?:_total)? \w+$", shown, re.MULTILINE))
+    defined = set(re.findall(r"^# TYPE (udr_\w+?)(?:_total)? \w+$", other_metrics(), re.MULTILINE))
     assert len(defined) > 8
     assert defined - ours <= {f"{name}_created" for name in defined}
 

@@ -13,7 +13,7 @@ import pytest
 
 from udr.errors import InvalidInputError, naming, system_error
 
-FULL = "No space left on device; free some space and run the command again"
+FULL = "No space left on device; free some space and try again"
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, suppress
+from functools import partial
 from pathlib import Path
 
 from fastapi import FastAPI
@@ -26,7 +27,7 @@ from udr_service.api import (
 from udr_service.api.gateway import Upstream
 from udr_service.app.guard import guard, new_app
 from udr_service.auth import KeyFile
-from udr_service.observability import Audit, Metrics
+from udr_service.observability import Audit, Metrics, Upkeep
 from udr_service.serving import (
     ActiveVersion,
     Compactor,
@@ -98,7 +99,13 @@ def create_app(
         tokenizer = tokenizer or next(iter(named.values()), None) or load_tokenizer(served.tokenizer)
         reloader.switch(ActiveVersion(served, tokenizer, lent=True, named=named))
     room = Room(settings.max_bodies_bytes, shares)
-    usage = Usage(_root(served), settings.usage, prompts=settings.usage_prompts, days=settings.usage_days)
+    usage = Usage(
+        _root(served),
+        settings.usage,
+        prompts=settings.usage_prompts,
+        days=settings.usage_days,
+        on_failure=partial(metrics.upkeep_failed, Upkeep.USAGE),
+    )
     log_reader = ThreadPoolExecutor(1, thread_name_prefix="udr-log")
     preparer = Preparer(settings.queue_size)
     service = Service(
@@ -110,9 +117,11 @@ def create_app(
     app.state.upstream = upstream
     app.state.upkeep = [Scrubber(current, reloader, settings.scrub_seconds, team)]
     if isinstance(source, IndexSource):
-        app.state.upkeep.append(Compactor(source, current, reloader, team))
+        failed = partial(metrics.upkeep_failed, Upkeep.COMPACTION)
+        app.state.upkeep.append(Compactor(source, current, reloader, team, on_failure=failed))
         if settings.mirror is not None:
-            app.state.upkeep.append(Mirror(source, settings.mirror, team))
+            failed = partial(metrics.upkeep_failed, Upkeep.MIRROR)
+            app.state.upkeep.append(Mirror(source, settings.mirror, team, on_failure=failed))
     guard(
         app,
         settings,

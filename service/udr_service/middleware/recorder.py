@@ -26,6 +26,7 @@ _REFUSALS = {
     429: Refusal.QUEUE_FULL,
     503: Refusal.BUSY,
     504: Refusal.DEADLINE,
+    507: Refusal.STORAGE,
     _DISCONNECTED: Refusal.DISCONNECTED,
 }
 

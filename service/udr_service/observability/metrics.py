@@ -57,6 +57,15 @@ class Refusal(StrEnum):
     BUSY = "busy"
     CONNECTION = "connection"
     UPSTREAM = "upstream"
+    STORAGE = "storage"
+
+
+class Upkeep(StrEnum):
+    """What a service does for its index beside answering."""
+
+    COMPACTION = "compaction"
+    MIRROR = "mirror"
+    USAGE = "usage"
 
 
 class Metrics:
@@ -111,6 +120,8 @@ class Metrics:
         self._missing_shards: Mapping[str, Counter] = {}
         refusals = Counter("udr_refused", "Requests that got no answer.", ["reason"], registry=registry)
         self._refusals = {reason: refusals.labels(reason) for reason in Refusal}
+        failures = Counter("udr_upkeep_failures", "Attempts at upkeep that failed.", ["part"], registry=registry)
+        self._failures = {part: failures.labels(part) for part in Upkeep}
 
     def request_answered(self, route: str | None, status: int) -> None:
         """Count a request by the template of its path (None if no route matched) and its status."""
@@ -170,6 +181,10 @@ class Metrics:
     def refused(self, reason: Refusal) -> None:
         """Count a request that was not answered."""
         self._refusals[reason].inc()
+
+    def upkeep_failed(self, part: Upkeep) -> None:
+        """Count a failed attempt, which the log tells once."""
+        self._failures[part].inc()
 
     def count_missing(self, shards: Iterable[str]) -> None:
         """Begin to count the answers that lack each of these shards."""

@@ -43,6 +43,19 @@ def report(registry: CollectorRegistry, labels: Mapping[str, str]) -> Report:
     ]
 
 
+def of_workers(number: int, restarts: int) -> Report:
+    """Return what the process that started several workers counts itself."""
+    return [
+        Family("udr_workers", "Processes that answer.", "gauge", {("udr_workers", ()): number}),
+        Family(
+            "udr_worker_restarts",
+            "Workers that were replaced.",
+            "counter",
+            {("udr_worker_restarts_total", ()): restarts},
+        ),
+    ]
+
+
 def lasting(counted: Report) -> Report:
     """Return the part of a report that counts on after its process has ended: what only grows."""
     return [family for family in counted if family.kind in _LASTING]

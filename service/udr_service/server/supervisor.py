@@ -16,7 +16,7 @@ from udr.errors import UdrError
 from udr.store.live import WriterLock
 from udr_service.auth import KeyFile
 from udr_service.errors import WorkerError
-from udr_service.observability import Family, Report, added, lasting
+from udr_service.observability import Report, added, lasting, of_workers
 from udr_service.server.channel import Channel
 from udr_service.server.index_server import certificate
 from udr_service.server.member import SIGNALS, Member, fork
@@ -208,9 +208,7 @@ class Supervisor:
             await asyncio.gather(*asked, return_exceptions=True)
 
     def _reports(self, worker: _Worker) -> list[Report]:
-        gauges = [("udr_workers", "Processes that answer.", "gauge", self._shares.workers)]
-        gauges += [("udr_worker_restarts_total", "Workers that were replaced.", "counter", self._restarts)]
-        own = [Family(n.removesuffix("_total"), text, kind, {(n, ()): value}) for n, text, kind, value in gauges]
+        own = of_workers(self._shares.workers, self._restarts)
         return [own, self._retired, *(each.report for each in self._workers.values() if each is not worker)]
 
     def _tell_others(self, worker: _Worker, name: str, *arguments: object) -> None:

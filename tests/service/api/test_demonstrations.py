@@ -80,8 +80,8 @@ def test_put_get_and_delete_a_row(live: TestClient) -> None:
     assert live.post("/v1/retrieve", json=ASKED).json()["demonstrations"][0]["id"] != "new"
 
 
-def test_a_full_disk_refuses_writes_and_leaves_reading_as_it_was(
-    live: TestClient, monkeypatch: pytest.MonkeyPatch
+def test_a_full_disk_refuses_writes_which_is_told_once_and_leaves_reading_as_it_was(
+    live: TestClient, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     def full(descriptor: int) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
@@ -89,7 +89,10 @@ def test_a_full_disk_refuses_writes_and_leaves_reading_as_it_was(
     assert live.put(f"{PATH}/kept", json=BODY).status_code == 201
     with monkeypatch.context() as patched:
         patched.setattr(os, "fdatasync", full)
-        refused = live.put(f"{PATH}/lost", json=BODY)
+        refused = [live.put(f"{PATH}/lost", json=BODY) for _ in range(3)][-1]
+    (told,) = (message for message in caplog.messages if message.startswith("a write could not be stored: "))
+    assert told.endswith("No space left on device; free some space and try again; what is complete is kept")
+    assert 'udr_refused_total{reason="storage"} 3.0' in live.get("/metrics").text
     assert (refused.status_code, refused.json()["type"]) == (507, "urn:udr:problem:storage")
     assert "No space left" in refused.json()["detail"]
     assert [live.get(f"{PATH}/{id}").status_code for id in ("kept", "lost")] == [200, 404]

@@ -161,4 +161,5 @@ def test_a_place_that_cannot_be_written_stops_nothing(
         assert [shown for _, shown in counts(client).values()].count(3) > 0
         body = {"prompt_id": answers[0].json()["prompt_id"], "score": 1}
         assert client.post("/v1/outcomes", json=body).status_code == 507
+        assert 'udr_upkeep_failures_total{part="usage"} 0.0' not in client.get("/metrics").text
     assert len([record for record in caplog.records if "is no file of usage" in record.message]) == 1

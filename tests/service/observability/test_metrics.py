@@ -9,7 +9,17 @@ import pytest
 from prometheus_client import REGISTRY
 from prometheus_client.parser import text_string_to_metric_families
 
-from udr_service.observability import BATCH_SIZES, BATCH_TOKENS, MOST_TASKS, SECONDS, Metrics, Refusal, Reload, Stage
+from udr_service.observability import (
+    BATCH_SIZES,
+    BATCH_TOKENS,
+    MOST_TASKS,
+    SECONDS,
+    Metrics,
+    Refusal,
+    Reload,
+    Stage,
+    Upkeep,
+)
 
 TASKS = "udr_task_answers_total"
 
@@ -56,6 +66,7 @@ EVENTS: list[tuple[Callable[[Metrics], None], str, int]] = [
     (lambda m: m.task_answered("nowhere"), "udr_task_answers_total{other}", 1),
     *((partial(Metrics.reloaded, outcome=outcome), f"udr_reloads_total{{{outcome}}}", 1) for outcome in Reload),
     *((partial(Metrics.refused, reason=reason), f"udr_refused_total{{{reason}}}", 1) for reason in Refusal),
+    *((partial(Metrics.upkeep_failed, part=part), f"udr_upkeep_failures_total{{{part}}}", 1) for part in Upkeep),
 ]
 
 

@@ -115,10 +115,12 @@ class Place:
         source = IndexSource(index, Settings(compact_rows=5))
         begin = f"import json, os, sys, time; open({str(self.runs)!r}, 'a').write('x'); version = {self.version!r}\n"
         reloader: Any = self.reloads
+        self.failures = list[None]()
         self.compactor = Compactor(
             source,
             self.current,
             reloader,
+            on_failure=lambda: self.failures.append(None),
             look_seconds=0.01,
             pause_seconds=0.2,
             command=(sys.executable, "-S", "-c", begin + code),
@@ -156,7 +158,7 @@ async def _a_failure(copy: Path, caplog: pytest.LogCaptureFixture) -> None:
         # The pauses are 0.2 and 0.4 s.
         assert asyncio.get_running_loop().time() - started > 0.6
     assert caplog.messages == ["the index was not compacted, which will be tried again: the disk is full"]
-    assert place.reloads.by == []
+    assert place.reloads.by == [] and len(place.failures) >= 2
 
 
 def test_a_failure_is_told_once_and_tried_again_in_longer_pauses(copy: Path, caplog: pytest.LogCaptureFixture) -> None:

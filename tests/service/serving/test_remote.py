@@ -165,6 +165,7 @@ def test_replicas_see_what_is_written_to_the_mirrored_directory(
             patch.setattr(RemoteFolder, "put", _refuse)
             write("a grey monday")
             until(lambda: "does not reach the replicas" in caplog.text)
+        assert 'udr_upkeep_failures_total{part="mirror"} 0.0' not in writer.get("/metrics").text
         for replica in replicas:
             until(lambda: replica.get(path).status_code == 200)  # noqa: B023
 

@@ -246,7 +246,7 @@ def test_standard_streams_may_be_closed_or_full(real_index: Path, redirection: s
     [
         (KeyboardInterrupt(), 130, None),
         (PermissionError(errno.EACCES, "no", "/x"), 1, "/x: no; check the permissions, or choose another place"),
-        (OSError(errno.ENOSPC, "full", "/x"), 1, "/x: full; free some space and run the command again; .*is kept"),
+        (OSError(errno.ENOSPC, "full", "/x"), 1, "/x: full; free some space and try again; .*is kept"),
         (OSError(errno.EMFILE, "too many"), 1, r"too many; raise the limit of open files \(ulimit -n\)"),
         (OSError("odd"), 1, "odd"),
         (sqlite3.OperationalError("locked"), 1, "unexpected OperationalError: locked; the full report is in .*, and"),

@@ -36,14 +36,21 @@ class Usage:
         level: what is kept.
         prompts: how many prompts are kept without an outcome, and how many with one; the oldest are dropped.
         days: for how long.
+        on_failure: called each time that something cannot be stored.
     """
 
     def __init__(
-        self, root: Path | None, level: UsageLevel = UsageLevel.COUNTS, *, prompts: int = 100_000, days: float = 30.0
+        self,
+        root: Path | None,
+        level: UsageLevel = UsageLevel.COUNTS,
+        *,
+        prompts: int = 100_000,
+        days: float = 30.0,
+        on_failure: Callable[[], object] = lambda: None,
     ) -> None:
         self.level = level if root is not None else UsageLevel.OFF
         self._path = None if root is None else root / LIVE / USAGE
-        self._most, self._days = prompts, days
+        self._most, self._days, self._on_failure = prompts, days, on_failure
         self._adding, self._storing = threading.Lock(), threading.Lock()
         self._retrieved, self._shown = Counter[tuple[str, str]](), Counter[tuple[str, str]]()
         self._totals: dict[str, TaskTotal] = {}
@@ -174,6 +181,7 @@ class Usage:
         return file
 
     def _tell_once(self, error: UdrError) -> None:
+        self._on_failure()
         if self._told != (told := str(error)):
             self._told = told
             _LOG.warning("the usage of demonstrations is not stored, and is kept in memory meanwhile: %s", told)

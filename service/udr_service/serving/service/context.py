@@ -8,7 +8,14 @@ from dataclasses import dataclass
 from typing import cast
 
 from udr.data import Task, formatting
-from udr.errors import DeadlineError, InvalidInputError, UdrError, UnknownPromptError
+from udr.errors import (
+    DeadlineError,
+    InvalidInputError,
+    NotWriterError,
+    StorageError,
+    UdrError,
+    UnknownPromptError,
+)
 from udr.prompts import BuildingOptions, PromptBuilder
 from udr.retrieval import Plan, Retrieval, RetrievalRequest
 from udr.search import Vectors
@@ -91,10 +98,15 @@ class RequestContext(PlanningContext):
                 if self.service.team is not None:
                     await self.service.team.take_writer_lock()
                 outcome = await asyncio.shield(asyncio.wrap_future(self.active.retriever.submit(change)))
+        except StorageError as error:
+            if not isinstance(error, NotWriterError):
+                self.service.current.wrote(str(error))
+            raise
         except DeadlineError as error:
             raise DeadlineError(
                 f"{error}. It may yet be written: send it again with the same Idempotency-Key, or look at the row"
             ) from error
+        self.service.current.wrote()
         self.saw(outcome.position)
         return outcome
 

@@ -10,7 +10,7 @@ import json
 import logging
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -41,6 +41,7 @@ class Compactor:
         look_seconds: how often to look.
         pause_seconds: the first pause after a failure, and while another command is at work.
         command: what runs ``udr``.
+        on_failure: called after each attempt that failed.
     """
 
     def __init__(
@@ -53,11 +54,12 @@ class Compactor:
         look_seconds: float = 1.0,
         pause_seconds: float = 60.0,
         command: Sequence[str] = _COMMAND,
+        on_failure: Callable[[], object] = lambda: None,
     ) -> None:
         self._source, self._current, self._reloader, self._team = source, current, reloader, team
         self._limit = source.settings.compact_rows
         self._look_seconds, self._pause_seconds = look_seconds, pause_seconds
-        self._command, self._made, self._enough = command, "", 0
+        self._command, self._made, self._enough, self._on_failure = command, "", 0, on_failure
 
     async def run(self) -> None:
         """Look until cancelled, which ends a compaction that is running; it can be killed at any moment."""
@@ -71,6 +73,7 @@ class Compactor:
             try:
                 pause, told = 0.0 if await self._look() else self._pause_seconds, ""
             except Exception as error:
+                self._on_failure()
                 pause = min(2 * pause or self._pause_seconds, _LONGEST_PAUSE)
                 # The reloader tells its own.
                 if not isinstance(error, ReloadError) and told != (told := reason(error)):

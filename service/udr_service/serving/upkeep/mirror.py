@@ -4,6 +4,7 @@ import asyncio
 import logging
 import os
 import threading
+from collections.abc import Callable
 
 from udr.errors import ConfigError, reason
 from udr.store import LIVE, RemoteIndex
@@ -24,18 +25,27 @@ class Mirror:
         place: the URL of the index on the store.
         team: the other workers; the one that leads copies for all.
         last_seconds: the most that the last copy may take.
+        on_failure: called after each attempt that failed.
 
     Raises:
         ConfigError: the source is no directory of this machine, or the place no URL of a store.
     """
 
-    def __init__(self, source: IndexSource, place: str, team: Team | None = None, *, last_seconds: float = 3.0) -> None:
+    def __init__(
+        self,
+        source: IndexSource,
+        place: str,
+        team: Team | None = None,
+        *,
+        last_seconds: float = 3.0,
+        on_failure: Callable[[], object] = lambda: None,
+    ) -> None:
         remote = RemoteIndex.at(place)
         if remote is None or source.remote is not None:
             raise ConfigError(
                 f"--mirror copies from an index directory to a URL such as s3://bucket/index, found {place!r}"
             )
-        self._root, self._remote, self._team = source.index, remote, team
+        self._root, self._remote, self._team, self._on_failure = source.index, remote, team, on_failure
         self._path, self._copied, self._last_seconds = source.index / LIVE / LOG, (0, 0), last_seconds
         # A store that does not answer holds up no exit.
         self._thread, self._stopped = threading.Thread(target=self._follow, daemon=True), threading.Event()
@@ -72,6 +82,7 @@ class Mirror:
                     self._copied = state
                 told, pause = "", _LOOK_SECONDS
             except Exception as error:
+                self._on_failure()
                 if told != (told := reason(error)):
                     _LOG.error("what is written here does not reach the replicas, and is tried again: %s", told)
                 pause = _RETRY_SECONDS

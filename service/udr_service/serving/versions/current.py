@@ -28,6 +28,7 @@ class Current:
         self.draining = False
         self.damage: str | None = None
         self._logged: ActiveVersion | None = None
+        self._unwritten = ""
 
     @property
     def version(self) -> str | None:
@@ -78,6 +79,12 @@ class Current:
                     self._logged = active
                     _LOG.error("version %s cannot be read: %s", active.version, error)
                 raise IndexDamagedError("a file of the index cannot be read; the service's log says which") from error
+
+    def wrote(self, problem: str = "") -> None:
+        """Log why a write could not be stored, once until one is or another problem arises."""
+        if problem and problem != self._unwritten:
+            _LOG.error("a write could not be stored: %s", problem)
+        self._unwritten = problem
 
     def is_active(self, version: ActiveVersion) -> bool:
         """Return whether this version answers now."""
