@@ -24,6 +24,9 @@ _Key = Annotated[
 _IfMatch = Annotated[
     str | None, Header(alias="If-Match", description="Write only if the row has this version (its ETag); * for any.")
 ]
+_IfNoneMatch = Annotated[
+    str | None, Header(alias="If-None-Match", description="With *, the only value: put only rows that are not there.")
+]
 
 
 @router.get("/demonstrations", response_model=PageAnswer)
@@ -69,11 +72,12 @@ async def put(
     request: Request,
     key: _Key = None,
     if_match: _IfMatch = None,
+    if_none_match: _IfNoneMatch = None,
 ) -> Response:
     """Put a demonstration: 201 if it is new, 200 if it replaces the one with its id. Every later request sees it."""
     async with service.context(request) as context:
         context.require_known(task)
-        change = context.change(task, _version(if_match))
+        change = replace(context.change(task, _version(if_match)), new=_is_new(if_none_match))
         outcome, rows = await context.put(change, [body.to_row(id)], key)
         row = rows[0]
         answer = in_parts(RowAnswer.of(task, row).model_dump_json().encode())
@@ -101,6 +105,7 @@ async def batch(
     request: Request,
     key: _Key = None,
     if_match: _IfMatch = None,
+    if_none_match: _IfNoneMatch = None,
 ) -> ChangedAnswer:
     """Put and delete several demonstrations, all or none.
 
@@ -111,7 +116,8 @@ async def batch(
         # Empty lists change nothing, as in Python; a body without any is a mistake.
         if not body.model_fields_set:
             raise InvalidInputError("there is nothing to write; give rows to put, ids to delete, or a filter")
-        change, wanted = context.change(task, _version(if_match)), body.wanted()
+        change = replace(context.change(task, _version(if_match)), new=_is_new(if_none_match))
+        wanted = body.wanted()
         if body.delete and wanted is not None:
             raise InvalidInputError("give either the ids to delete, or a filter of the rows to delete")
         if body.delete or wanted is not None:
@@ -133,3 +139,11 @@ def _version(if_match: str | None) -> str | None:
     if len(if_match) < 2 or if_match[0] != '"' or if_match[-1] != '"' or "," in if_match:
         raise InvalidInputError(f"the header If-Match must be one ETag in double quotes, or *; found {if_match[:40]!r}")
     return if_match[1:-1]
+
+
+def _is_new(if_none_match: str | None) -> bool:
+    if if_none_match not in (None, "*"):
+        raise InvalidInputError(
+            f"the header If-None-Match must be * in a write, for rows that are not there; found {if_none_match[:40]!r}"
+        )
+    return if_none_match is not None

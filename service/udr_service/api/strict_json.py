@@ -1,4 +1,4 @@
-"""Request bodies: parsed and validated within bounds, off the event loop if they are large.
+"""Requests: no parameter that a path does not take; bodies parsed and validated within bounds, large ones in a thread.
 
 No key of an object hides another of the same name. The number of values is bounded before anything is made of them.
 """
@@ -14,6 +14,9 @@ from pydantic import BaseModel, ValidationError
 from starlette.exceptions import HTTPException
 
 from udr.data import distinct
+from udr.errors import InvalidInputError, brief
+from udr_service.api.problems import EMBEDDINGS, MODELS
+from udr_service.auth import GATEWAY
 from udr_service.errors import TooManyValuesError
 from udr_service.schemas import first_errors
 from udr_service.serving import Service
@@ -73,14 +76,24 @@ def taken_text(request: Request) -> str:
 
 
 class StrictRoute(APIRoute):
-    """A route that reads its body by this module."""
+    """A route that reads its body by this module, and takes no query parameters but its own.
+
+    Paths of OpenAI's shape ignore others, which its clients may send.
+    """
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         """Return the handler of a request."""
         handle = super().get_route_handler()
         schema = cast("type[BaseModel]", self.body_field.field_info.annotation) if self.body_field else None
 
+        known = [field.alias for field in self.dependant.query_params]
+
         async def handle_strictly(request: Request) -> Response:
+            unknown = [name for name in request.query_params if name not in known]
+            if unknown and not self.path.startswith((EMBEDDINGS, MODELS, GATEWAY)):
+                # A mistyped filter would give rows of all.
+                takes = f"takes {', '.join(known)}" if known else "takes none"
+                raise InvalidInputError(f"there is no query parameter {brief(unknown[0])}; this path {takes}")
             bounded = _BoundedRequest(request.scope, request.receive)
             bounded.schema = schema
             try:

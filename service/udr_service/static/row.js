@@ -113,13 +113,13 @@ async function write({ task, id, version }) {
   } catch (error) {
     return { problem: { title: "Not saved", detail: error.message } };
   }
-  if (id === null) {
-    // A new row must not replace one of the same id.
-    const { answer, problem } = await send(path);
-    if (answer) return { problem: { title: "Not saved", detail: "there is a row with this id; edit that one" } };
-    if (problem.status !== 404) return { problem };
+  // A new row must not replace one of the same id.
+  const headers = id === null ? { "If-None-Match": "*" } : { "If-Match": version };
+  const sent = await send(path, body, { method: "PUT", headers, exact: true });
+  if (id === null && sent.problem?.status === 412) {
+    return { problem: { title: "Not saved", detail: "there is a row with this id; edit that one" } };
   }
-  return send(path, body, { method: "PUT", headers: id === null ? {} : { "If-Match": version }, exact: true });
+  return sent;
 }
 
 async function save(event) {

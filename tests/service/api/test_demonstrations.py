@@ -80,6 +80,35 @@ def test_put_get_and_delete_a_row(live: TestClient) -> None:
     assert live.post("/v1/retrieve", json=ASKED).json()["demonstrations"][0]["id"] != "new"
 
 
+def test_a_row_that_must_be_new_replaces_none(live: TestClient) -> None:
+    new = {"If-None-Match": "*"}
+    assert live.put(f"{PATH}/one", json=BODY, headers=new).status_code == 201
+    refused = live.put(f"{PATH}/one", json={**BODY, "target": "sad"}, headers=new)
+    assert (refused.status_code, refused.json()["type"]) == (412, "urn:udr:problem:row-changed")
+    assert refused.json()["detail"] == "the write is for a new row, but 'notes' has 'one'; choose another id"
+    both = {"put": [{"id": id, **BODY, "target": "sad"} for id in ("one", "two")]}
+    assert live.post(f"{PATH}:batch", json=both, headers=new).status_code == 412
+    assert live.get(f"{PATH}/one").json()["target"] == "glad" and live.get(f"{PATH}/two").status_code == 404
+    refused = live.put(f"{PATH}/two", json=BODY, headers={"If-None-Match": '"0123"'})
+    assert refused.status_code == 422 and "If-None-Match must be * in a write" in refused.json()["detail"]
+
+
+@pytest.mark.parametrize(
+    ("path", "takes"),
+    [
+        (f"{PATH}?filtr=x&limit=2", "'filtr'; this path takes after, limit, filter, counts"),
+        (f"{PATH}/n07?count=true", "'count'; this path takes counts"),
+        ("/v1/info?verbose=1", "'verbose'; this path takes none"),
+    ],
+)
+def test_query_parameters_that_a_path_does_not_take_are_refused(live: TestClient, path: str, takes: str) -> None:
+    refused = live.get(path)
+    assert (refused.status_code, refused.json()["type"]) == (422, "urn:udr:problem:invalid-input")
+    assert refused.json()["detail"] == f"there is no query parameter {takes}"
+    # OpenAI's clients may send others.
+    assert live.get("/v1/models?api-version=1").status_code == 200
+
+
 def test_a_full_disk_refuses_writes_which_is_told_once_and_leaves_reading_as_it_was(
     live: TestClient, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

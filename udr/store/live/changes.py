@@ -39,6 +39,7 @@ class Change:
         delete: the ids to delete, or a filter of the rows to delete.
         strict: whether an id to delete must be there.
         if_match: the version that the one row put or deleted must have now; ``*`` for any.
+        new: whether no row to put may be there.
         within: a filter that rows must pass to be seen, replaced or deleted; for a tenant.
         key: the client's key, by which a change that it repeats is not done again.
         digest: a hash of what was asked with that key.
@@ -52,6 +53,7 @@ class Change:
     delete: Sequence[str] | Filter = ()
     strict: bool = False
     if_match: str | None = None
+    new: bool = False
     within: Filter | None = None
     key: str | None = None
     digest: str = ""
@@ -134,6 +136,8 @@ def decide(change: Change, ids: Sequence[str], find: FindRow) -> tuple[Write, Ou
 
 
 def _check_version(change: Change, ids: Sequence[str], before: dict[str, Row | None]) -> None:
+    if change.new and (there := [row.id for row in change.rows if before[row.id] is not None]):
+        raise ConflictError(f"the write is for a new row, but {change.task!r} has {brief(there[0])}; choose another id")
     if change.if_match is None:
         return
     for id in [*(row.id for row in change.rows), *ids]:
