@@ -64,6 +64,7 @@ def test_options_of_train_arrive(tasks: Path, tmp_path: Path, unchecked: None, m
     def make() -> Recorder:
         recorder = Recorder("", "", "config")
         monkeypatch.setattr("udr_training.runs.Run", recorder)
+        monkeypatch.setattr("udr_training.cli.before_training.check_test_rows", lambda *_: None)
         monkeypatch.setattr(
             "udr_training.cli.before_training.foretell", lambda *values: recorder.keep(test_rows=values[2])
         )

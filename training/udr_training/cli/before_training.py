@@ -1,13 +1,12 @@
 """What ``udr train`` says before it trains: which test rows it will leave out, and with ``--dry-run``, the costs."""
 
 import json
-from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 
 from udr.cli import STATUS, naming_flags, print_text
-from udr.data import ENOUGH_TEST_ROWS, Collection, Kind, Task, few_test_rows, sample
-from udr.types import Json, Row
+from udr.data import ENOUGH_TEST_ROWS, Collection, Kind, few_test_rows, sample
+from udr.types import Json
 from udr_training.answering import check_metric, is_remote
 from udr_training.config import RunConfig
 from udr_training.evaluation import FOLDER, check_claim, count_rows, how_to_split, how_to_use_more, untested
@@ -19,8 +18,7 @@ def foretell(collection: Collection, config: RunConfig, test_rows: int, out: Pat
 
     Raises:
         MissingExtraError: a metric's package is not installed.
-        ConfigError: the directory of the evaluation contains something else, or a test row is too long.
-        FeedbackError: a test row is too long for the language model.
+        ConfigError: the directory of the evaluation contains something else.
     """
     lacking = untested(collection)
     tested = collection.tasks.keys() - set(lacking)
@@ -33,10 +31,7 @@ def foretell(collection: Collection, config: RunConfig, test_rows: int, out: Pat
         with naming_flags({"give another --output": "remove it"}):
             check_claim(out / FOLDER, {})
         # Not of the pools, which may be large, and are read by the run.
-        rows = {name: folder.rows("test") for name, folder in collection.tasks.items() if name in tested}
-        asked = [(collection.tasks[name].task, sample(own, test_rows, config.seed)) for name, own in rows.items()]
-        _check_rows(asked, config.feedback.lm)
-        counts = {name: len(own) for name, own in rows.items()}
+        counts = {name: len(folder.rows("test")) for name, folder in collection.tasks.items() if name in tested}
         if left_out := {name: count for name, count in counts.items() if test_rows < count}:
             used = ", ".join(f"{test_rows:,} of {count:,} of {name}" for name, count in left_out.items())
             most = max(left_out.values())
@@ -51,17 +46,26 @@ def foretell(collection: Collection, config: RunConfig, test_rows: int, out: Pat
     STATUS.notice(f"whether training pays will not be measured: {why}")
 
 
-def _check_rows(asked: Sequence[tuple[Task, Sequence[Row]]], lm: str) -> None:
-    """Raise an error if a test row is too long for a search, or for the window of the language model."""
+def check_test_rows(collection: Collection, config: RunConfig, test_rows: int) -> None:
+    """Check the rows of the final evaluation, which else would end with an error after hours of training.
+
+    Raises:
+        ConfigError: one is too long for a search.
+        FeedbackError: one is too long for the window of the language model.
+    """
     from udr_training.evaluation.retrievers import check_query
     from udr_training.feedback import prompt_of
     from udr_training.feedback.local import ModelTokenizer
 
-    tokenizer = ModelTokenizer.load(lm)
-    for task, rows in asked:
+    names = collection.tasks.keys() - set(untested(collection))
+    if not names or is_remote(config.feedback.lm):
+        return
+    tokenizer = ModelTokenizer.load(config.feedback.lm)
+    for name in names:
+        task = collection.tasks[name].task
         # How long a generated answer may be, the pool tells later.
         room = 0 if task.kind is Kind.GENERATION else None
-        for row in rows:
+        for row in sample(collection.tasks[name].rows("test"), test_rows, config.seed):
             check_query(task, row)
             prompt_of(tokenizer, task, row, (), answer_tokens=room)
 

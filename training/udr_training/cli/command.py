@@ -186,7 +186,7 @@ def train(
     from udr.data import Kind, open_collection
     from udr.files import remote_url
     from udr_training.answering import Budget, is_remote
-    from udr_training.cli.before_training import foretell
+    from udr_training.cli.before_training import check_test_rows, foretell
     from udr_training.config import Stages, load_config, processes_here, setting_flags, settings_of, torchrun_place
     from udr_training.feedback import check_run, check_runner, loads_lm
     from udr_training.run_folder import upload_copy, working_copy
@@ -233,10 +233,13 @@ def train(
             )
         check_run(out, collection, resolved, feedback)
 
+    if test_rows:
+        foretell(collection, resolved, test_rows, out)
+
     # After the checks above, since these imports take seconds.
     quiet()
     if test_rows:
-        foretell(collection, resolved, test_rows, out)
+        check_test_rows(collection, resolved, test_rows)
     if dry_run:
         from udr_training.cli.before_training import print_plan
 
