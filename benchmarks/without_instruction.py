@@ -10,7 +10,7 @@ import sys
 import udr.data
 from udr.cli import main
 from udr.data import Task, formatting
-from udr.models import encoder
+from udr.models import record
 from udr.types import Row
 
 
@@ -24,5 +24,5 @@ def demonstration(task: Task, row: Row) -> str:
 
 if __name__ == "__main__":
     formatting.encoder_query, formatting.encoder_demonstration = query, demonstration
-    udr.data.ENCODER_WORDING = formatting.ENCODER_WORDING = encoder.ENCODER_WORDING = "no-instruction"
+    udr.data.ENCODER_WORDING = formatting.ENCODER_WORDING = record.ENCODER_WORDING = "no-instruction"
     sys.exit(main())

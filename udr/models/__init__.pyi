@@ -1,4 +1,6 @@
-from . import encoder as encoder, encoder_backends as encoder_backends, hub as hub, onnx as onnx
+from . import (
+    encoder as encoder, encoder_backends as encoder_backends, hub as hub, onnx as onnx, record as record,
+)
 from .counting import (
     ChatCounter as ChatCounter, FileTokenizer as FileTokenizer, LoadedTokenizer as LoadedTokenizer,
     Message as Message, TiktokenTokenizer as TiktokenTokenizer, TokenCounter as TokenCounter,
