@@ -10,6 +10,7 @@ from tests.service.conftest import Words
 from tests.service.running import running
 from tests.tiny_models import save_encoder
 from udr.cli import main
+from udr.installation import install_extra
 from udr.retrieval import Retriever
 from udr_service import Settings, create_app
 
@@ -114,7 +115,8 @@ def test_compactions_are_refused_at_the_start_where_label_heads_cannot_be_fitted
 ) -> None:
     monkeypatch.setitem(sys.modules, "sklearn", None)
     status, _, err = run(capsys, "serve", index, "--compact-rows", "9")
-    assert status == 1 and "scikit-learn, which --compact-rows needs for label heads, is not installed; run: pip" in err
+    assert status == 1 and "scikit-learn, which --compact-rows needs for label heads, is not installed" in err
+    assert install_extra("index") in err
 
 
 @pytest.mark.parametrize(
