@@ -193,7 +193,7 @@ async def test_steps_take_effect_before_a_version_and_in_their_order(failing: Fa
         done.append("told")
 
     reloader.steps += [lambda: done.append(current.version), invalid]
-    # Those elsewhere are told even so, since their keys are to be revoked, too.
+    # The others are told although this reload fails: they have to revoke keys, too.
     reloader.tell = tell
     publish(failing.index, versions[0])
     with pytest.raises(UdrError, match=f"no certificate; version {versions[1]} still answers"):

@@ -2,10 +2,10 @@
 
 Exact, and yet far from comparing all pairs: two sets of words that overlap enough share one of the rarest words of each
 (the prefix filter of Chaudhuri, Ganti and Kaushik, "A Primitive Operator for Similarity Joins in Data Cleaning", ICDE
-2006), so only texts that share such a word are compared. Texts of one template share it by the thousand; they are told
-apart by the next words that they share, which must be rare, too, or too few are left (the longer prefixes of Wang, Li
-and Feng, "Can We Beat the Prefix Filtering?", SIGMOD 2012). And of texts that are joined already, only one has to be
-near to another text.
+2006), so only texts that share such a word are compared. Thousands of texts of one template do. But two sets that
+overlap enough also share the next word of a longer prefix (Wang, Li and Feng, "Can We Beat the Prefix Filtering?",
+SIGMOD 2012), so of these texts, only those that share that one, too, are compared. And of texts that are joined
+already, only one has to be near to another text.
 """
 
 import math
@@ -19,7 +19,7 @@ from udr.search.lexical.words import RULE, RULES
 OVERLAP = 0.7
 """The default share of common words and neighbours of near-duplicates: of twenty words, two may differ."""
 
-# More groups of texts than these with the same rare words are told apart by their next common word.
+# A node with more groups of texts than these gets a node below it for each next common word.
 _CROWD = 32
 
 # More than the errors of the products below.
